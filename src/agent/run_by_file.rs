@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
+use toml::{Table, Value};
 
 use super::process;
 use super::service::make_directory;
 use super::single::Single;
-use crate::config::{Config, Node, local_part};
+use crate::config::{Config, KmsRules, Node, local_part};
 use crate::control::FormerMember;
 use crate::identity::AuthMethod;
 use crate::machine::{named_node, own_addresses};
@@ -74,8 +75,7 @@ impl Next {
         let name = file.display().to_string();
         let local = config_file::read_local(path)?;
         let before = member.config(&local, &path.display().to_string())?;
-        // What concerns this host alone stays as it is, and the file is the same for all.
-        let config = Config::parse(&format!("{}{text}", beside(&local, &text)), &name)?;
+        let config = Config::parse(&with_own(&text, &local, before.kms.as_ref()), &name)?;
         let own = own_addresses().context("this host's addresses cannot be listed")?;
         let node = config.whoami(&own, named_node().as_deref(), before.node.as_ref())?.clone();
         ensure!(
@@ -129,11 +129,29 @@ fn said_of(config: &Config) -> (BTreeSet<String>, BTreeSet<IpAddr>) {
     (config.nodes.iter().map(node).collect(), config.protection.blocked.iter().copied().collect())
 }
 
-/// What of the file of a member is written before a file that does not say it.
-fn beside(local: &str, file: &str) -> String {
-    let (local, file): (toml::Table, toml::Table) =
-        (local_part(local, None).parse().unwrap_or_default(), file.parse().unwrap_or_default());
-    local.into_iter().filter(|(key, _)| !file.contains_key(key)).collect::<toml::Table>().to_string()
+/// A file that is the same for all, with what concerns this host alone: what its own file, `local`, says besides, and where it
+/// has the helper of the KMS by which it goes.
+fn with_own(file: &str, local: &str, kms: Option<&KmsRules>) -> String {
+    // What is no TOML is reported as it is.
+    let Ok(mut table) = file.parse::<Table>() else { return file.to_owned() };
+    let mut local: Table = local_part(local, None).parse().unwrap_or_default();
+    local.retain(|key, _| !table.contains_key(key));
+    // A helper that has nothing to unwrap is of no use.
+    if local.get("kms").is_some_and(|kms| kms.get("provider").is_none()) {
+        local.remove("kms");
+    }
+    let was = table.clone();
+    table.extend(local);
+    if let (Some(rules), Some(Value::Table(said))) = (kms, table.get_mut("kms"))
+        && said.get("provider").and_then(Value::as_str) == Some(&*rules.provider)
+    {
+        let program = rules.needs_program().then_some(("program", &rules.program));
+        for (key, path) in program.into_iter().chain([("socket", &rules.socket)]) {
+            said.insert(key.to_owned(), path.display().to_string().into());
+        }
+    }
+    // Where it says nothing more, it stays as it was written.
+    if table == was { file.to_owned() } else { table.to_string() }
 }
 
 #[cfg(test)]
@@ -143,8 +161,31 @@ mod tests {
     #[test]
     fn what_concerns_a_host_alone_is_said_once() {
         let local = "run_dir = \"/r\"\nstate_dir = \"/s\"\n[secret]\nfile = \"/k\"\n";
-        assert_eq!(beside(local, "cluster = \"x\"\nrun_dir = \"/other\"\n"), "state_dir = \"/s\"\n");
-        assert_eq!(beside("", ""), "");
+        let file = "# as it was exported\ncluster = \"x\"\nrun_dir = \"/other\"\n";
+        let of = |local: &str| with_own(file, local, None).parse::<Table>().unwrap();
+        let told = of(local);
+        assert_eq!((told["run_dir"].as_str(), told["state_dir"].as_str()), (Some("/other"), Some("/s")));
+        assert!(!told.contains_key("secret"));
+        assert_eq!(with_own(file, "", None), file);
+        assert_eq!(with_own("[[[", local, None), "[[[");
+        // A section of the host's takes nothing that follows.
+        let told = of("[metrics]\nlisten = \"127.0.0.1:9999\"\n");
+        assert!(told["cluster"].is_str() && told["metrics"].is_table(), "{told}");
+    }
+
+    #[test]
+    fn a_member_keeps_its_helper_and_has_none_where_nothing_is_wrapped() {
+        let local = "[kms]\nprogram = \"/p\"\nsocket = \"/s\"\n";
+        let plain = "cluster = \"x\"\n";
+        assert_eq!(with_own(plain, local, None), plain);
+        let kms = KmsRules::of("exec", Some("/p".into()), "k", None).unwrap();
+        let kms = KmsRules { socket: "/s".into(), ..kms };
+        let exported = "cluster = \"x\"\n[kms]\nprovider = \"exec\"\nkey = \"k\"\nprogram = \"/theirs\"\nsocket = \"/t\"\n";
+        let told: Table = with_own(exported, local, Some(&kms)).parse().unwrap();
+        let said = |key: &str| told["kms"][key].as_str();
+        assert_eq!((said("program"), said("socket"), said("key")), (Some("/p"), Some("/s"), Some("k")));
+        let other = exported.replace("exec", "aws").replace("program = \"/theirs\"\n", "");
+        assert_eq!(with_own(&other, local, Some(&kms)), other, "that is another one");
     }
 
     #[test]

@@ -36,7 +36,8 @@ use crate::host::core::Datagram;
 use crate::host::ledger::Asker;
 use crate::host::shared_store::StoreEvent;
 use crate::host::system::{Moment, System};
-use crate::host::{Host, Start};
+use crate::host::unwrap::Unwrapped;
+use crate::host::{Host, OfferTried, Start};
 use crate::machine::{self, NetworkListener};
 use crate::store::owner;
 use crate::types::NetworkNews;
@@ -96,7 +97,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
             return Ok(());
         }
         alarm.set(now, service.deadline())?;
-        let Service { host, system, secrets, watch, disk, helper, unwrapper, .. } = &mut service;
+        let Service { host, system, secrets, watch, disk, helper, unwrapper, trier, .. } = &mut service;
         tokio::select! {
             (now, datagrams) = receive(&mut system.sockets) => host.handle_datagrams(now, system, &datagrams),
             guard = system.monitor.readable_mut() => {
@@ -115,6 +116,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
             unwrapped = unwrapper.outcome() => {
                 host.handle_unwrapped(moment(Instant::now()), system, secrets, unwrapped);
             }
+            tried = trier.outcome() => host.handle_offer_tried(tried),
             written = disk.outcome() => host.handle_written(Instant::now(), system, written),
             () = alarm.ring() => service.handle_timeout(),
             _ = terminate.recv() => break,
@@ -193,7 +195,9 @@ struct Service {
     watch: Option<AsyncFd<Watch>>,
     disk: Disk,
     helper: StoreHelper,
-    unwrapper: Unwrapper,
+    unwrapper: Unwrapper<Unwrapped>,
+    /// Tries what the cluster offers.
+    trier: Unwrapper<OfferTried>,
     notifier: Notifier,
     /// The askers that wait for an answer, and the next number.
     askers: BTreeMap<Asker, oneshot::Sender<Rc<str>>>,
@@ -215,6 +219,7 @@ impl Service {
             disk: disk.context("there is no thread to write the state directory")?,
             helper: StoreHelper::new(),
             unwrapper: Unwrapper::default(),
+            trier: Unwrapper::default(),
             notifier: Notifier::new(now),
             askers: BTreeMap::new(),
             next: Asker(0),
@@ -271,7 +276,10 @@ impl Service {
             self.system.routes.ask(self.host.setup());
         }
         while let Some(ask) = self.host.poll_unwrap() {
-            self.unwrapper.begin(ask, self.host.setup());
+            self.unwrapper.ask(ask, self.host.setup());
+        }
+        if let Some(offer) = self.host.poll_offer(now) {
+            self.trier.try_out(offer, self.host.setup());
         }
         self.host.write(now, &mut self.disk);
         while self.helper.has_room()

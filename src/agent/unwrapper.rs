@@ -6,26 +6,52 @@ use std::sync::Arc;
 use hostseal_kms_protocol::Refusal;
 
 use super::writer::Writer;
-use crate::config::Config;
+use crate::config::{Config, OfferedSecret};
+use crate::host::OfferTried;
 use crate::host::lease::AskId;
 use crate::host::setup::Setup;
 use crate::host::unwrap::Unwrapped;
 use crate::identity::Secret;
 use crate::store::kms::{self, KmsAnswer, KmsGift, KmsRefusal};
 
-/// One ask after the other.
-#[derive(Default)]
-pub(super) struct Unwrapper {
+/// One ask after the other; what comes of each is a `T`.
+pub(super) struct Unwrapper<T> {
     /// There is none before there is an ask.
-    worker: Option<Writer<Unwrapped>>,
+    worker: Option<Writer<T>>,
     /// An ask has not ended.
     is_busy: bool,
 }
 
-impl Unwrapper {
+impl<T> Default for Unwrapper<T> {
+    fn default() -> Self {
+        Self { worker: None, is_busy: false }
+    }
+}
+
+impl Unwrapper<Unwrapped> {
+    /// Asks for the secret of this host.
+    pub(super) fn ask(&mut self, ask: AskId, setup: &Setup) {
+        let config = setup.config.clone();
+        self.begin(move || Unwrapped { ask, answer: unwrap(&config), rules: config.kms });
+    }
+}
+
+impl Unwrapper<OfferTried> {
+    /// Tries what the cluster offers. What comes is compared, and gone.
+    pub(super) fn try_out(&mut self, offer: OfferedSecret, setup: &Setup) {
+        let cluster = setup.config.cluster.clone();
+        self.begin(move || {
+            let answer = kms::unwrap_blob(&cluster, &offer.rules, &offer.wrapped);
+            let answer = answer.map(|KmsGift { why, request_id, .. }| KmsGift { given: (), why, request_id });
+            OfferTried { offer, answer }
+        });
+    }
+}
+
+impl<T: Send + 'static> Unwrapper<T> {
     /// Begins an ask. Where there is no thread for it, or the one before has not ended, no answer comes: the host counts
     /// that, and asks again.
-    pub(super) fn begin(&mut self, ask: AskId, setup: &Setup) {
+    fn begin(&mut self, job: impl FnOnce() -> T + Send + 'static) {
         if self.is_busy {
             return;
         }
@@ -36,13 +62,12 @@ impl Unwrapper {
             self.worker = started.ok();
         }
         let Some(worker) = &self.worker else { return };
-        let config = setup.config.clone();
         self.is_busy = true;
-        worker.begin(move || Unwrapped { ask, answer: unwrap(&config), rules: config.kms });
+        worker.begin(job);
     }
 
     /// What came of the oldest, once it is over.
-    pub(super) async fn outcome(&mut self) -> Unwrapped {
+    pub(super) async fn outcome(&mut self) -> T {
         let outcome = match &self.worker {
             Some(worker) => worker.outcome().await,
             None => pending().await,

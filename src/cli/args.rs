@@ -21,7 +21,7 @@ pub use self::cluster::{
     RemoveArgs, RotateArgs, SetSettingsArgs, SettingsArgs, SettingsCommand, TokenCommand,
 };
 pub use self::doctor::DoctorArgs;
-pub use self::kms::{AuditArgs, KmsCommand, KmsRunnerArgs, OutArgs, RewrapArgs, WrapArgs};
+pub use self::kms::{AuditArgs, KmsCommand, KmsRunnerArgs, MoveArgs, OutArgs, RewrapArgs, WrapArgs};
 pub use self::metrics::{ExporterArgs, MetricsArgs};
 pub use self::prove::ProveArgs;
 pub use self::top::TopArgs;
@@ -311,17 +311,23 @@ pub enum SecretCommand {
     },
     /// Wrap the secret with a key in a KMS. The plain file stays: delete it when all hosts use the wrapped one.
     ///
-    /// It takes the right to encrypt with the key, which hosts do not need. Copy the file to all hosts, and say in their
-    /// configuration what this prints.
+    /// It takes the right to encrypt with the key, which hosts do not need. With files, copy the wrapped one to all hosts,
+    /// and say in their configuration what this prints.
+    ///
+    /// In a cluster with a roster, it needs an admin node, and does all of it: it makes a secret that nobody sees, offers it
+    /// to all members, puts it in force once all can unwrap it, and requires it once all pairs have it in their keys. Give
+    /// the same command again to go on where it was.
     #[command(after_help = "Examples:\n  \
         hostseal secret wrap --provider exec --program /usr/local/libexec/hostseal/kms-ours --kms-key cluster-key\n  \
         hostseal secret wrap --provider vault --kms-key transit/prod --socket /run/kms-admin.sock\n  \
-        hostseal secret wrap --from /root/secret.new --out /root/secret.wrapped")]
+        hostseal secret wrap --from /root/secret.new --out /root/secret.wrapped\n  \
+        hostseal settings set kms.provider=aws kms.key=ARN && hostseal secret wrap    in a cluster with a roster")]
     Wrap(WrapArgs),
     /// Wrap the wrapped secret with another key, or with the newest version of the same one.
     ///
     /// The KMS does so by itself where it can; elsewhere the helper unwraps the secret and wraps it, and this says so. It
-    /// takes the rights that your KMS wants for that. Copy the file to all hosts.
+    /// takes the rights that your KMS wants for that. Copy the file to all hosts. In a cluster with a roster, all members
+    /// take it up once all of them can unwrap it.
     #[command(
         after_help = "Examples:\n  hostseal secret rewrap\n  hostseal secret rewrap --kms-key other-key"
     )]

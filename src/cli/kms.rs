@@ -10,10 +10,10 @@ use super::args::{Invocation, KmsCommand};
 use super::context;
 use super::exit::{CommandError, Exit};
 use super::term::{print, print_json};
-use crate::config::{Config, KmsRules};
+use crate::config::{Config, KmsRules, OfferedSecret};
 use crate::observe::KeyReport;
 use crate::observe::audit::AuditWords;
-use crate::observe::kms::{KeyStanding, hope, refusal as explained};
+use crate::observe::kms::{KeyStanding, hope, in_words};
 use crate::store::kms::{self, KmsAnswer, KmsGift, KmsRefusal};
 use crate::store::{AuditKind, private_file};
 use crate::types::units::human_duration;
@@ -50,7 +50,7 @@ fn status(invocation: &Invocation, json: bool) -> Result<Exit, CommandError> {
     if json {
         print_json(&report)?;
     } else {
-        print(&sheet(&report, &without_agent(&config, rules)))?;
+        print(&sheet(&report, &source(&config), &without_agent(&config, rules)))?;
     }
     let fine = !report.cut && matches!(report.state, KeyStanding::Valid);
     Ok(if fine { Exit::Done } else { Exit::Degraded })
@@ -75,8 +75,19 @@ fn without_agent(config: &Config, rules: &KmsRules) -> String {
     format!("If its agent is down, its traffic stops after {least} to {}", human_duration(rules.max_offline))
 }
 
+/// Who says which key it is, and what it has wrapped.
+fn source(config: &Config) -> String {
+    match &config.secret.wrapped_file {
+        Some(file) => format!("the configuration of this host, and {}", file.display()),
+        None if context::is_member(config) => {
+            "the roster of the cluster (`hostseal settings`); the helper is this host's".to_owned()
+        }
+        None => "the configuration of this host".to_owned(),
+    }
+}
+
 /// The key in lines.
-fn sheet(report: &KeyReport, without_agent: &str) -> String {
+fn sheet(report: &KeyReport, source: &str, without_agent: &str) -> String {
     let time = |seconds: u64| human_duration(Duration::from_secs(seconds));
     let lease = match report.lease_left_s {
         Some(left) => {
@@ -87,6 +98,7 @@ fn sheet(report: &KeyReport, without_agent: &str) -> String {
     let last = report.last_use.map_or_else(|| "not since the agent started".to_owned(), |at| at.to_string());
     [
         ("key", format!("{} at {}", report.key, report.provider)),
+        ("from", source.to_owned()),
         ("state", report.in_words()),
         ("last use", last),
         ("lease", lease),
@@ -127,7 +139,32 @@ impl KeyFinding {
 
 /// Asks for what this host must be given, and for what it must not; and looks for a way around the key.
 fn check(config: &Config) -> Result<Exit, CommandError> {
-    let rules = rules(config)?;
+    let mut found: Vec<(KeyFinding, String)> = config.offered.iter().map(|it| offered(config, it)).collect();
+    if found.is_empty() || config.kms.is_some() {
+        found.extend(check_in_force(config, rules(config)?));
+    }
+    for (finding, words) in &found {
+        print(&format!("{:<6}{words}\n", finding.word()))?;
+    }
+    let is_fine = found.iter().all(|(finding, _)| *finding != KeyFinding::Fail);
+    Ok(if is_fine { Exit::Done } else { Exit::Degraded })
+}
+
+/// Whether this host can unwrap what its cluster offers.
+fn offered(config: &Config, offer: &OfferedSecret) -> (KeyFinding, String) {
+    let OfferedSecret { rules, wrapped } = offer;
+    let opened = kms::unwrap_blob(&config.cluster, rules, wrapped);
+    audit::note(config, rules, AuditKind::Check, on_record(&opened));
+    match opened {
+        Ok(unwrapped) => {
+            let (id, request) = (unwrapped.given.id(), request(unwrapped.request_id.as_ref()));
+            (KeyFinding::Ok, format!("offered: the key {} gives the secret {id}{request}", rules.key))
+        }
+        Err(refusal) => (KeyFinding::Fail, format!("offered: the key {}: {}", rules.key, in_words(&refusal))),
+    }
+}
+
+fn check_in_force(config: &Config, rules: &KmsRules) -> Vec<(KeyFinding, String)> {
     let decrypted = kms::unwrap(config, rules);
     audit::note(config, rules, AuditKind::Check, on_record(&decrypted));
     let mut found = vec![match &decrypted {
@@ -142,11 +179,7 @@ fn check(config: &Config) -> Result<Exit, CommandError> {
         found.push(encrypted(kms::wrap(&config.cluster, rules, &unwrapped.given)));
     }
     found.extend(left_in_the_clear(config));
-    for (finding, words) in &found {
-        print(&format!("{:<6}{words}\n", finding.word()))?;
-    }
-    let is_fine = found.iter().all(|(finding, _)| *finding != KeyFinding::Fail);
-    Ok(if is_fine { Exit::Done } else { Exit::Degraded })
+    found
 }
 
 /// Hosts do without the right to describe the key.
@@ -206,14 +239,6 @@ fn request(id: Option<&String>) -> String {
     id.map(|id| format!(" (request {id})")).unwrap_or_default()
 }
 
-/// Why a KMS gave nothing, and what to do.
-pub(super) fn in_words(refusal: &KmsRefusal) -> String {
-    let KmsRefusal { refusal, why, request_id } = refusal;
-    let what = explained(refusal);
-    let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    format!("{what}{why}{}", request(request_id.as_ref()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -221,8 +246,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::config::WrappedSecret;
     use crate::identity::Secret;
-    use crate::store::WrappedSecret;
 
     fn config(wrapped: &Path) -> Config {
         let text = format!(

@@ -9,21 +9,27 @@ use std::sync::Arc;
 use hostseal_kms_protocol::Refusal;
 
 use super::args::{Invocation, OutArgs, RewrapArgs, WrapArgs};
+use super::cluster;
 use super::context;
 use super::exit::{CommandError, Exit};
-use super::kms::{audit, in_words, on_record, rules};
+use super::kms::{audit, on_record, rules};
 use super::term::{print, tell};
-use crate::config::{Config, KmsRules};
+use crate::config::{Config, KmsRules, WrappedSecret};
 use crate::identity::{Secret, SecretDigest};
 use crate::observe::audit::AuditWords;
+use crate::observe::kms::in_words;
 use crate::store::kms::{self, KmsRefusal};
-use crate::store::{AuditKind, WrappedSecret, credentials, private_file, publish};
+use crate::store::{AuditKind, credentials, private_file, publish};
 
 /// Where the wrapped secret goes unless somebody says otherwise.
 const WRAPPED: &str = "/etc/hostseal/secret.wrapped";
 
 /// Wraps the secret that lies in the clear, or the one that is wrapped already.
 pub(super) fn wrap(invocation: &Invocation, args: &WrapArgs) -> Result<Exit, CommandError> {
+    let (config, _) = context::config_at_work(invocation)?;
+    if cluster::wraps(&config) {
+        return cluster::wrap(invocation, args);
+    }
     let config = context::config(invocation)?;
     let rules = rules_of(&config, args)?;
     let secret: Arc<Secret> = match (&args.from, &config.kms) {
@@ -44,6 +50,10 @@ pub(super) fn wrap(invocation: &Invocation, args: &WrapArgs) -> Result<Exit, Com
 
 /// Wraps anew what is wrapped.
 pub(super) fn rewrap(invocation: &Invocation, args: &RewrapArgs) -> Result<Exit, CommandError> {
+    let (config, _) = context::config_at_work(invocation)?;
+    if cluster::wraps(&config) {
+        return cluster::rewrap(invocation, args);
+    }
     let config = context::config(invocation)?;
     let kms = rules(&config)?;
     let key = args.kms_key.as_deref().unwrap_or(&kms.key);

@@ -5,8 +5,8 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use super::{
-    AuthRules, Config, Esp, Floating, Keying, KmsRules, Node, PpkRules, ProtectionRules, SecretFiles,
-    StoreRules,
+    AuthRules, Config, Esp, Floating, Keying, KmsRules, Node, OfferedSecret, PpkRules, ProtectionRules,
+    SecretFiles, StoreRules, WrappedSecret,
 };
 use crate::identity::AuthMethod;
 use crate::types::units::{human_bytes, human_duration};
@@ -15,7 +15,7 @@ impl Config {
     /// What `next` changes, one line a change, in the words of the file; empty where both mean the same.
     pub fn changes(&self, next: &Config) -> Vec<String> {
         let mut changes = Changes(Vec::new());
-        let SecretFiles { file, previous_file, wrapped_file } = &self.secret;
+        let SecretFiles { file, previous_file, wrapped_file, wrapped } = &self.secret;
         changes.note("secret.file", file.display(), next.secret.file.display());
         let shown = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
         changes.note_optional(
@@ -24,6 +24,10 @@ impl Config {
             shown(&next.secret.previous_file),
         );
         changes.note_optional("secret.wrapped_file", shown(wrapped_file), shown(&next.secret.wrapped_file));
+        let inline = |it: &Option<WrappedSecret>| it.as_ref().map(WrappedSecret::in_words);
+        changes.note_optional("secret.wrapped", inline(wrapped), inline(&next.secret.wrapped));
+        let offered = |it: &Option<OfferedSecret>| it.as_ref().map(|offered| offered.wrapped.in_words());
+        changes.note_optional("secret.next", offered(&self.offered), offered(&next.offered));
         changes.note_optional(
             "kms",
             self.kms.as_ref().map(KmsRules::in_words),

@@ -7,7 +7,8 @@ use toml::de::DeValue;
 
 use super::read::{absolute, duration, path};
 use super::values::{Placed, Problems, Section, text};
-use super::{Keying, Node, PpkRules, SecretFiles};
+use super::wrapped;
+use super::{Keying, Node, OfferedSecret, PpkRules, SecretFiles, SharedSecret, WrappedSecret};
 use crate::identity::AuthMethod;
 use crate::types::units::human_duration;
 
@@ -60,6 +61,11 @@ impl KmsRules {
     /// How long a host goes on whose key is not to be used any more.
     pub fn grace(&self) -> Duration {
         GRACE.min(self.check_every)
+    }
+
+    /// Whether whoever names the provider has to name the program, too.
+    pub fn needs_program(&self) -> bool {
+        self.provider == EXEC
     }
 
     /// After what time nothing is encrypted any more once the key is revoked, where its KMS answers at once.
@@ -117,24 +123,91 @@ impl KmsRules {
     }
 }
 
-/// What the section says; `None` where it says nothing.
-pub(super) fn read(mut section: Section<'_>, problems: &Problems<'_>) -> Option<KmsRules> {
+/// What the file of a member says of the helper: its cluster names the provider and the key, and no program.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HelperPlace {
+    /// The program that speaks for the provider "exec".
+    pub program: Option<PathBuf>,
+    /// Where helpers are run.
+    pub socket: Option<PathBuf>,
+}
+
+impl HelperPlace {
+    /// How this host asks this provider for this key.
+    ///
+    /// # Errors
+    /// They cannot be one, in words.
+    pub fn rules(&self, provider: &str, key: &str) -> Result<KmsRules, String> {
+        let mut rules = KmsRules::of(provider, Some(self.program_of(provider)), key, None)?;
+        rules.socket = self.socket();
+        Ok(rules)
+    }
+
+    /// How this host tries what its cluster offers.
+    pub(super) fn offered(
+        &self,
+        Placed { value, key, span }: Placed<SharedSecret>,
+        problems: &Problems<'_>,
+    ) -> Option<OfferedSecret> {
+        let SharedSecret { provider, wrapped } = value;
+        match self.rules(&provider, &wrapped.key) {
+            Ok(rules) => Some(OfferedSecret { rules, wrapped }),
+            Err(message) => {
+                problems.add(span, &key, message);
+                None
+            }
+        }
+    }
+
+    /// A member whose file names no program has it where operators put helpers.
+    fn program_of(&self, provider: &str) -> PathBuf {
+        match &self.program {
+            Some(program) if provider == EXEC => program.clone(),
+            None if provider == EXEC => format!("{}/{HELPER}{EXEC}", HELPERS[1]).into(),
+            _ => program_of(provider),
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| SOCKET.into())
+    }
+}
+
+/// What the file of a member says of the helper; `None` in other files.
+pub(super) fn helper(mut section: Section<'_>) -> Option<HelperPlace> {
+    if section.is_absent() {
+        return None;
+    }
+    let mut said = |key| section.optional(key, path).map(|placed| placed.value);
+    let helper = HelperPlace { program: said("program"), socket: said("socket") };
+    section.finish();
+    Some(helper)
+}
+
+/// What the section says; `None` where it says nothing. In a cluster, what is said of the `helper` comes from elsewhere.
+pub(super) fn read(
+    mut section: Section<'_>,
+    helper: Option<&HelperPlace>,
+    problems: &Problems<'_>,
+) -> Option<KmsRules> {
     if section.is_absent() {
         return None;
     }
     let provider = section.required("provider", provider).value;
     let program = section.optional("program", path);
-    if provider == EXEC && program.is_none() {
+    if provider == EXEC && program.is_none() && helper.is_none() {
         section.require("program", NO_PROGRAM);
     } else if provider != EXEC {
         section.refuse("program", "is for the provider \"exec\" alone");
     }
-    let program = program.map_or_else(|| program_of(&provider), |placed| placed.value);
+    let elsewhere = || helper.map_or_else(|| program_of(&provider), |helper| helper.program_of(&provider));
+    let program = program.map_or_else(elsewhere, |placed| placed.value);
     let key = section.required("key", key).value;
     let check = section.optional("check_every", duration);
     let offline = section.optional("max_offline", duration);
     let restore_window = section.value("restore_window", RESTORE_WINDOW, duration);
-    let socket = section.value("socket", PathBuf::from(SOCKET), path);
+    let elsewhere = helper.map_or_else(|| SOCKET.into(), HelperPlace::socket);
+    let socket = section.value("socket", elsewhere, path);
     section.finish();
 
     let [check_every, max_offline] = [(&check, CHECK_EVERY), (&offline, MAX_OFFLINE)]
@@ -154,7 +227,9 @@ pub(super) fn read(mut section: Section<'_>, problems: &Problems<'_>) -> Option<
 
 /// What `[secret]` says beside it, and what else has to fit.
 pub(super) struct KmsSurroundings<'c> {
-    pub(super) wrapped: Option<&'c Placed<PathBuf>>,
+    pub(super) wrapped: Option<&'c Placed<()>>,
+    /// The wrapped secret itself, where the text holds it.
+    pub(super) inline: Option<&'c WrappedSecret>,
     pub(super) kms: Option<&'c KmsRules>,
     pub(super) ppk: &'c PpkRules,
     pub(super) accept: &'c [AuthMethod],
@@ -193,6 +268,10 @@ pub(super) fn check(beside: &KmsSurroundings<'_>, root: &Section<'_>, problems: 
         }
         (Some(wrapped), Some(kms)) => (wrapped, kms),
     };
+    if let Some(inline) = beside.inline.filter(|inline| inline.key != kms.key) {
+        let message = format!("was wrapped with the key {}, and kms.key is {}", inline.key, kms.key);
+        problems.add(wrapped.span.clone(), &wrapped.key, message);
+    }
     let [with_secret, without] =
         [true, false].map(|by_secret| beside.methods().any(|it| (it == AuthMethod::Secret) == by_secret));
     // Whoever has another proof must need the key, too: as a PPK.
@@ -224,31 +303,45 @@ pub(super) fn check(beside: &KmsSurroundings<'_>, root: &Section<'_>, problems: 
     }
 }
 
-/// The files of `[secret]`, and where the wrapped one is named.
-pub(super) fn secret_files(
-    mut section: Section<'_>,
-    problems: &Problems<'_>,
-) -> (SecretFiles, Option<Placed<PathBuf>>) {
+/// What `[secret]` says.
+pub(super) struct SecretSection {
+    pub(super) files: SecretFiles,
+    /// Where the wrapped one is named.
+    pub(super) wrapped: Option<Placed<()>>,
+    /// The one that a cluster offers.
+    pub(super) next: Option<Placed<SharedSecret>>,
+}
+
+/// What the section says.
+pub(super) fn secret_files(mut section: Section<'_>, problems: &Problems<'_>) -> SecretSection {
     let file = section.optional("file", path);
     let previous = section.optional("previous_file", path);
     let wrapped = section.optional("wrapped_file", path);
+    let inline = wrapped::read(section.section("wrapped"));
+    let next = wrapped::read_shared(section.section("next"));
     section.finish();
-    if wrapped.is_some() {
+    if wrapped.is_some() || inline.is_some() {
         for plain in file.iter().chain(&previous) {
-            let message = "lies in the clear beside secret.wrapped_file, so revoking the key would revoke nothing: \
-                           delete the file, and this line";
+            let message = "lies in the clear beside the wrapped secret, so revoking the key would revoke nothing: delete the \
+                           file, and this line";
             problems.add(plain.span.clone(), &plain.key, message.to_owned());
         }
+    }
+    if let Some(both) = wrapped.as_ref().filter(|_| inline.is_some()) {
+        let message = "stands beside secret.wrapped: leave out the one or the other".to_owned();
+        problems.add(both.span.clone(), &both.key, message);
     }
     let files = SecretFiles {
         file: file.map_or_else(|| PathBuf::from("/etc/hostseal/secret"), |placed| placed.value),
         previous_file: previous.map(|placed| placed.value),
         wrapped_file: wrapped.as_ref().map(|placed| placed.value.clone()),
+        wrapped: inline.as_ref().map(|placed| placed.value.clone()),
     };
-    (files, wrapped)
+    let wrapped = wrapped.map(|placed| placed.with(())).or(inline.map(|placed| placed.with(())));
+    SecretSection { files, wrapped, next }
 }
 
-fn provider(value: &DeValue<'_>) -> Result<String, String> {
+pub(super) fn provider(value: &DeValue<'_>) -> Result<String, String> {
     provider_of(text(value)?)
 }
 
@@ -261,7 +354,7 @@ fn provider_of(name: &str) -> Result<String, String> {
     })
 }
 
-fn key(value: &DeValue<'_>) -> Result<String, String> {
+pub(super) fn key(value: &DeValue<'_>) -> Result<String, String> {
     key_of(text(value)?)
 }
 

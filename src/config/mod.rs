@@ -32,6 +32,7 @@ mod shared;
 mod store;
 mod values;
 pub mod whoami;
+mod wrapped;
 
 #[cfg(test)]
 mod tests;
@@ -39,13 +40,17 @@ mod tests;
 pub use error::{ConfigError, ConfigProblem};
 pub use exemptions::Exemptions;
 pub use floating::Floating;
-pub use kms::{HELPER, HELPERS, KmsRules};
+pub use kms::{HELPER, HELPERS, HelperPlace, KmsRules};
 pub use metrics::{MetricsRules, PairSeries, ScrapeAddress};
 pub use ppk::{NamedPpk, PpkRules, PpkSource};
 pub use read::{PRIVATE_KEY, RUN_DIR, STATE_DIR, address, named_path, network};
 pub use shared::{SharedConfig, as_file, lists_nodes, local_part, own_part, settings_part};
 pub use store::StoreRules;
 pub use whoami::WhoamiError;
+pub use wrapped::{
+    ClusterKey, OfferedSecret, SecretMark, SharedSecret, WrappedSecret, with_offer, with_offer_in_force,
+    with_required_ppk,
+};
 
 /// The default of `keying.nat_port` (RFC 3948).
 pub const NAT_PORT: u16 = 4500;
@@ -187,6 +192,8 @@ pub struct SecretFiles {
     pub previous_file: Option<PathBuf>,
     /// The secret of the cluster as a key of `[kms]` has wrapped it, in place of the others.
     pub wrapped_file: Option<PathBuf>,
+    /// The same where the configuration holds it itself.
+    pub wrapped: Option<WrappedSecret>,
 }
 
 /// `[auth]`: how hosts prove who they are.
@@ -239,6 +246,10 @@ pub struct Config {
     pub store: Option<StoreRules>,
     /// The key that wraps the secret, where one does.
     pub kms: Option<KmsRules>,
+    /// What this host's file says of the helper, where its cluster says the rest of `[kms]`.
+    pub helper: HelperPlace,
+    /// A wrapped secret that its cluster offers, for this host to try.
+    pub offered: Option<OfferedSecret>,
     /// The text that this was read from.
     text: String,
 }

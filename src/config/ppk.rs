@@ -126,6 +126,11 @@ impl PpkRules {
         }
     }
 
+    /// Whether pairs make no keys without that of all hosts.
+    pub fn is_required(&self) -> bool {
+        self.required
+    }
+
     /// Each thing that it says, by its key in the file, for whoever compares two of them.
     pub(super) fn said(&self) -> Vec<(String, String)> {
         let of = |name: &str, key: Option<&NamedPpk>| {

@@ -29,9 +29,9 @@ impl Config {
 
     /// The files that are read for proofs.
     pub fn files_for_proofs(&self) -> Vec<PathBuf> {
-        let SecretFiles { file, previous_file, wrapped_file } = &self.secret;
+        let SecretFiles { file, previous_file, wrapped_file, wrapped } = &self.secret;
         let mut files: Vec<PathBuf> = wrapped_file.iter().cloned().collect();
-        if files.is_empty() && self.uses(AuthMethod::Secret) {
+        if files.is_empty() && wrapped.is_none() && self.uses(AuthMethod::Secret) {
             files.extend([file.clone()].into_iter().chain(previous_file.clone()));
         }
         if AuthMethod::ALL.into_iter().any(|method| method != AuthMethod::Secret && self.uses(method)) {

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::ConfigProblem;
 use super::exempt;
-use super::kms;
+use super::kms::{self, SecretSection};
 use super::metrics;
 use super::nodes::{self, NodeRules};
 use super::ppk;
@@ -74,7 +74,7 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     let node = root.optional("node", node_name);
     let run_dir = run_dir(&mut root, problems);
     let state_dir = root.value("state_dir", PathBuf::from(STATE_DIR), path);
-    let (secret, wrapped) = kms::secret_files(root.section("secret"), problems);
+    let SecretSection { files: secret, wrapped, next } = kms::secret_files(root.section("secret"), problems);
     let auth = auth(root.section("auth"), problems);
     let keying = keying(root.section("keying"), &auth, problems);
     let esp = esp(root.section("esp"), problems);
@@ -87,9 +87,11 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
         ProtectionRules { exempt, blocked: blocked_of_no_node(blocked, &nodes, problems), ..protection };
     let metrics = metrics::read(root.section("metrics"));
     let store = store::read(root.section("store"), problems);
-    let kms = kms::read(root.section("kms"), problems);
+    let helper = kms::helper(root.section("helper"));
+    let kms = kms::read(root.section("kms"), helper.as_ref(), problems);
     let beside = kms::KmsSurroundings {
         wrapped: wrapped.as_ref(),
+        inline: secret.wrapped.as_ref(),
         kms: kms.as_ref(),
         ppk: &ppk,
         accept: &auth.accept,
@@ -97,6 +99,15 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
         nodes: &nodes,
     };
     kms::check(&beside, &root, problems);
+    if let Some(next) = next.as_ref().filter(|_| helper.is_none()) {
+        let message = "is for clusters with a roster: `hostseal secret wrap` offers it to all members";
+        problems.add(next.span.clone(), &next.key, message.to_owned());
+    }
+    let helper = helper.unwrap_or_default();
+    let offered = next.and_then(|next| helper.offered(next, problems));
+    if !auth.private_key.ends_with(MEMBER_KEY) {
+        root.refuse("helper", "is for hosts that have joined a cluster: [kms] says it in a file");
+    }
     if store.is_some() && !auth.private_key.ends_with(MEMBER_KEY) {
         root.refuse("store", "is for hosts that have joined a cluster: [cluster] in their file says it");
     }
@@ -125,6 +136,8 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
         metrics,
         store,
         kms,
+        helper,
+        offered,
         text,
     }
 }

@@ -8,7 +8,7 @@ use toml::de::DeTable;
 use toml::{Table, Value};
 
 use super::values::Problems;
-use super::{Config, ConfigError, Floating, Node, STATE_DIR, SecretFiles, named_path, store};
+use super::{Config, ConfigError, Floating, HelperPlace, Node, STATE_DIR, SecretFiles, named_path, store};
 use crate::identity::AuthMethod;
 use crate::types::NodeName;
 
@@ -18,13 +18,22 @@ const LOCAL: [&str; 6] = ["run_dir", "state_dir", "secret", "ppk", "kms", "metri
 pub(super) const MEMBER_KEY: &str = "cluster/ike.key";
 /// What the cluster says of it.
 const SETTINGS: [&str; 3] = ["keying", "esp", "protection"];
+/// What the cluster may say of its wrapped secret, by the section. Who asks the KMS, and where, each host says itself: no
+/// roster has anybody run a program.
+const WRAPPING: [(&str, &[&str]); 3] = [
+    ("kms", &["provider", "key", "check_every", "max_offline", "restore_window"]),
+    ("ppk", &["id", "wrapped", "required", "optional_until"]),
+    ("secret", &["wrapped", "next"]),
+];
+/// What a member says of it where its cluster says the rest.
+const OF_HELPER: [&str; 2] = ["program", "socket"];
 
 /// What all hosts of a cluster have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SharedConfig {
     /// What people call the cluster.
     pub cluster: String,
-    /// `[keying]`, `[esp]` and `[protection]` as TOML.
+    /// `[keying]`, `[esp]`, `[protection]`, and what the cluster says of its wrapped secret, as TOML.
     pub settings: String,
     /// The hosts. Those that have not joined may prove themselves with the secret, and expect it: a member keeps it for
     /// them as long as its own file names it.
@@ -66,6 +75,7 @@ impl SharedConfig {
         table.insert("node".to_owned(), text(node));
         table.insert("auth".to_owned(), table_of(auth));
         table.extend(self.settings(name)?);
+        self.wrap_in(&mut table, local, name)?;
         table.insert("nodes".to_owned(), self.nodes.iter().map(node_value).collect::<Vec<_>>().into());
         table.insert("floating".to_owned(), self.floating.iter().map(floating).collect::<Vec<_>>().into());
         let text = toml::to_string(&table).unwrap_or_default();
@@ -78,7 +88,16 @@ impl SharedConfig {
     /// All that is wrong with them, with its place.
     pub fn check_settings(&self, settings: &str, local: &str) -> Result<(), ConfigError> {
         let name = "the settings";
-        refuse_others(settings, name, &SETTINGS, "is no setting of a cluster")?;
+        let known: Vec<&str> = SETTINGS.into_iter().chain(WRAPPING.map(|(section, _)| section)).collect();
+        refuse_others(settings, name, &known, "is no setting of a cluster")?;
+        for (section, known) in WRAPPING {
+            refuse_within(
+                settings,
+                name,
+                (section, known),
+                "is no setting of a cluster: each host says it itself",
+            )?;
+        }
         let Some(first) = self.nodes.iter().find(|node| !node.expects_secret) else { return Ok(()) };
         let of = |settings: &str, local: &str| {
             let shared = Self { settings: settings.to_owned(), ..self.clone() };
@@ -86,6 +105,8 @@ impl SharedConfig {
         };
         refuse_unknown_servers(settings, name, self)?;
         of(settings, local)?;
+        // What is said of a key that has wrapped nothing yet is read as it will be.
+        of(&with_stand_in(settings), "")?;
         // Those in force need not go with the file: they may be what is to be mended.
         let (before, after) = (of(&self.settings, "")?, of(settings, "")?);
         match before.needs_restart(&after) {
@@ -123,6 +144,8 @@ impl SharedConfig {
         let of_store = table.get("cluster").filter(|value| value.is_table()).map(|_| "cluster");
         let known: Vec<&str> = LOCAL.into_iter().chain(of_store).collect();
         refuse_others(local, name, &known, &message)?;
+        let files = ["file", "previous_file", "wrapped_file"];
+        refuse_within(local, name, ("secret", &files), "is for the settings of a cluster: name a file here")?;
         match store::check(local) {
             problems if of_store.is_none() || problems.is_empty() => Ok(table),
             problems => Err(ConfigError::Invalid { file: name.to_owned(), problems }),
@@ -150,6 +173,69 @@ impl SharedConfig {
             }
         }
         Ok(settings)
+    }
+
+    /// Puts what the cluster says of its wrapped secret in the place of what the file says of the helper alone.
+    fn wrap_in(&self, table: &mut Table, local: &str, name: &str) -> Result<(), ConfigError> {
+        let mut settings = parsed(&self.settings, name)?;
+        let [kms, ppk, mut secret] = WRAPPING.map(|(section, known)| {
+            let mut said = settings.remove(section).and_then(into_table).unwrap_or_default();
+            said.retain(|key, _| known.contains(&key));
+            said
+        });
+        let own = table.get("kms").and_then(Value::as_table).cloned().unwrap_or_default();
+        let helper: Table = own.clone().into_iter().filter(|(key, _)| OF_HELPER.contains(&&**key)).collect();
+        let is_whole = own.len() > helper.len();
+        let in_force = match secret.remove("wrapped") {
+            Some(Value::Table(wrapped)) => Some(wrapped),
+            // It is reported with the rest.
+            Some(other) => {
+                secret.insert("wrapped".to_owned(), other);
+                None
+            }
+            None => None,
+        };
+        if is_whole && in_force.is_none() && secret.is_empty() {
+            return Ok(());
+        }
+        if !is_whole {
+            table.remove("kms");
+        }
+        table.insert("helper".to_owned(), helper.into());
+        if let Some(mut wrapped) = in_force {
+            self.refuse_twice(local, name)?;
+            let provider = wrapped.remove("provider");
+            let said = [("provider", provider), ("key", wrapped.get("key").cloned())];
+            let mut kms = kms;
+            kms.extend(said.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+            table.insert("kms".to_owned(), kms.into());
+            let ours = table.entry("ppk").or_insert_with(|| Table::new().into());
+            if let Value::Table(ours) = ours {
+                ours.extend(ppk);
+                ours.insert("wrapped".to_owned(), true.into());
+            }
+            table.remove("secret");
+            secret.insert("wrapped".to_owned(), wrapped.into());
+        }
+        let ours = table.entry("secret").or_insert_with(|| Table::new().into());
+        if let Value::Table(ours) = ours {
+            ours.extend(secret);
+        }
+        if ours.as_table().is_some_and(Table::is_empty) {
+            table.remove("secret");
+        }
+        Ok(())
+    }
+
+    /// Reports what the file of a member says and its cluster does too.
+    fn refuse_twice(&self, local: &str, name: &str) -> Result<(), ConfigError> {
+        let message = format!(
+            "the secret of the cluster {:?} is wrapped, and the cluster says who unwraps it: remove it here (`hostseal \
+             settings` shows what the cluster says)",
+            self.cluster
+        );
+        let own: [(&str, &[&str]); 3] = [("kms", &OF_HELPER), ("ppk", &["nodes"]), ("secret", &[])];
+        own.into_iter().try_for_each(|of| refuse_within(local, name, of, &message))
     }
 
     fn has_node_at(&self, address: &Value) -> bool {
@@ -197,6 +283,19 @@ pub fn local_part(file: &str, secret: Option<&SecretFiles>) -> String {
 /// What the file of a member says, by the configuration that it has led to.
 pub fn own_part(member: &Config) -> String {
     let mut table = only(member.text(), &LOCAL);
+    let helper = only(member.text(), &["helper"]).remove("helper");
+    if member.secret.wrapped.is_some() {
+        // All but this is the cluster's.
+        table.remove("secret");
+        table.remove("kms");
+        retain_in(&mut table, "ppk", |key| key == "nodes");
+    } else {
+        retain_in(&mut table, "secret", |key| key != "next");
+    }
+    let helper = helper.filter(|helper| helper.as_table().is_some_and(|helper| !helper.is_empty()));
+    if let Some(helper) = helper.filter(|_| !table.contains_key("kms")) {
+        table.insert("kms".to_owned(), helper);
+    }
     // There the cluster has its name, and the store has the section.
     let mut store = only(member.text(), &["store"]);
     table.extend(store.remove("store").map(|store| ("cluster".to_owned(), store)));
@@ -218,6 +317,15 @@ pub fn as_file(member: &Config) -> String {
     if !member.uses(AuthMethod::Secret) && member.kms.is_none() {
         table.remove("secret");
     }
+    retain_in(&mut table, "secret", |key| key != "next");
+    if let (Some(kms), Some(Value::Table(said))) = (&member.kms, table.get_mut("kms")) {
+        let HelperPlace { program, socket } = &member.helper;
+        let program = program.as_ref().or(kms.needs_program().then_some(&kms.program));
+        let said_here = [("program", program.filter(|_| kms.needs_program())), ("socket", socket.as_ref())];
+        for (key, path) in said_here.into_iter().filter_map(|(key, path)| Some((key, path?))) {
+            said.insert(key.to_owned(), text(path.display()));
+        }
+    }
     if let Some(Value::Table(protection)) = table.get_mut("protection") {
         protection.remove("withheld");
         protection.retain(|_, value| value.as_array().is_none_or(|list| !list.is_empty()));
@@ -232,6 +340,52 @@ fn only(file: &str, known: &[&str]) -> Table {
     let mut table: Table = file.parse().unwrap_or_default();
     table.retain(|key, _| known.contains(&key));
     table
+}
+
+/// Keeps of a section what `stays`; it goes where nothing is left.
+fn retain_in(table: &mut Table, section: &str, stays: impl Fn(&str) -> bool) {
+    let Some(Value::Table(said)) = table.get_mut(section) else { return };
+    said.retain(|key, _| stays(key));
+    if said.is_empty() {
+        table.remove(section);
+    }
+}
+
+/// The settings as if the key that they name had wrapped a secret.
+fn with_stand_in(settings: &str) -> String {
+    let mut table: Table = settings.parse().unwrap_or_default();
+    let has = |section: &str, key: &str| table.get(section).is_some_and(|it| it.get(key).is_some());
+    if !table.contains_key("kms") || has("secret", "wrapped") {
+        return settings.to_owned();
+    }
+    let named = |key: &str, other: &str| {
+        table.get("kms").and_then(|kms| kms.get(key)).cloned().unwrap_or_else(|| text(other))
+    };
+    let wrapped = table_of([
+        ("provider", named("provider", "aws")),
+        ("key", named("key", "key")),
+        ("secret_id", text("0".repeat(64))),
+        ("blob", text("AAAA")),
+    ]);
+    let has_id = has("ppk", "id");
+    let mut put = |section: &str, key: &str, value: Value| {
+        let section = table.entry(section).or_insert_with(|| Table::new().into());
+        section.as_table_mut().into_iter().for_each(|section| {
+            section.insert(key.to_owned(), value.clone());
+        });
+    };
+    put("secret", "wrapped", wrapped);
+    if !has_id {
+        put("ppk", "id", text("key"));
+    }
+    table.to_string()
+}
+
+fn into_table(value: Value) -> Option<Table> {
+    match value {
+        Value::Table(table) => Some(table),
+        _ => None,
+    }
 }
 
 /// Whether a configuration says which nodes there are. A broken one may.
@@ -255,6 +409,32 @@ fn refuse_others(text: &str, name: &str, known: &[&str], message: &str) -> Resul
         Err(error) => {
             problems.add(error.span().unwrap_or(0..0), "", error.message().replace('\n', "; "));
         }
+    }
+    match problems.into_vec() {
+        problems if problems.is_empty() => Ok(()),
+        problems => Err(ConfigError::Invalid { file: name.to_owned(), problems }),
+    }
+}
+
+/// Reports each key of a section of `text` that is not among the `known` ones.
+fn refuse_within(
+    text: &str,
+    name: &str,
+    (section, known): (&str, &[&str]),
+    message: &str,
+) -> Result<(), ConfigError> {
+    let problems = Problems::new(text);
+    // What is no TOML was reported before.
+    let table = DeTable::parse(text);
+    let section_of = table.as_ref().ok().and_then(|table| table.get_ref().get(section));
+    match section_of.map(|value| (value, value.get_ref().as_table())) {
+        Some((_, Some(said))) => {
+            for (key, _) in said.iter().filter(|(key, _)| !known.contains(&key.get_ref().as_ref())) {
+                problems.add(key.span(), &format!("{section}.{}", key.get_ref()), message.to_owned());
+            }
+        }
+        Some((value, None)) => problems.add(value.span(), section, "must be a table".to_owned()),
+        None => {}
     }
     match problems.into_vec() {
         problems if problems.is_empty() => Ok(()),
@@ -422,6 +602,137 @@ mod tests {
         assert!(mended.check_settings("[keying]\nrekey_after = \"1h\"\n", &local).is_ok());
     }
 
+    const ID: &str = "0000000000000000000000000000000000000000000000000000000000000001";
+
+    fn wrapped(table: &str, provider: &str, key: &str) -> String {
+        format!(
+            "[secret.{table}]\nprovider = \"{provider}\"\nkey = \"{key}\"\nsecret_id = \"{ID}\"\nblob = \"AAAA\"\n"
+        )
+    }
+
+    fn in_force(provider: &str) -> String {
+        let wrapped = wrapped("wrapped", provider, "k");
+        format!(
+            "[kms]\nprovider = \"aws\"\nkey = \"k2\"\ncheck_every = \"1m\"\n[ppk]\nid = \"one\"\n{wrapped}"
+        )
+    }
+
+    #[test]
+    fn what_the_cluster_has_wrapped_is_unwrapped_by_who_the_host_says() {
+        let config =
+            of_node("[kms]\nprogram = \"/p\"\nsocket = \"/s\"\n", &shared(&in_force("exec"))).unwrap();
+        let kms = config.kms.clone().unwrap();
+        // The key that is to wrap the next one has nothing to do with this one.
+        assert_eq!((&*kms.provider, &*kms.key, kms.check_every.as_secs()), ("exec", "k", 60));
+        assert_eq!((kms.program.to_str(), kms.socket.to_str()), (Some("/p"), Some("/s")));
+        let (keys, required) = config.ppks_between(&config.nodes[0], &config.nodes[1]).unwrap();
+        assert_eq!((&keys[0].source, &*keys[0].id, required), (&PpkSource::Wrapped, "one", true));
+        assert!(config.secret.wrapped.is_some() && config.files_for_proofs().len() == 1);
+        // What is kept of it says the same, and the host says what it has said.
+        let again = Config::parse(config.text(), "last").unwrap();
+        assert_eq!(
+            (again.kms, again.secret, again.ppk),
+            (config.kms.clone(), config.secret.clone(), config.ppk.clone())
+        );
+        let own: Table = own_part(&config).parse().unwrap();
+        assert_eq!(own.to_string(), "[kms]\nprogram = \"/p\"\nsocket = \"/s\"\n");
+        assert!(of_node(&own.to_string(), &shared(&in_force("exec"))).is_ok());
+        assert!(shared("").check_settings(&in_force("exec"), &own_part(&config)).is_ok());
+        let file = as_file(&config);
+        let file_says = |what: &str| assert!(file.contains(what), "{what}: {file}");
+        ["program = \"/p\"", "blob = ", "[ppk]", "[kms]"].into_iter().for_each(file_says);
+        let file = Config::parse(&file, "file").unwrap();
+        assert_eq!((file.kms, file.secret.wrapped), (config.kms, config.secret.wrapped));
+    }
+
+    #[test]
+    fn a_host_that_says_nothing_has_the_helper_where_helpers_are() {
+        let program =
+            |provider: &str| of_node("", &shared(&in_force(provider))).unwrap().kms.unwrap().program;
+        assert_eq!(program("exec"), Path::new("/usr/local/libexec/hostseal/kms-exec"));
+        assert_eq!(program("aws"), Path::new("/usr/libexec/hostseal/kms-aws"));
+        // A program stands for the provider "exec" alone.
+        let other = of_node("[kms]\nprogram = \"/p\"\n", &shared(&in_force("vault"))).unwrap();
+        assert_eq!(other.kms.unwrap().program, Path::new("/usr/libexec/hostseal/kms-vault"));
+    }
+
+    #[test]
+    fn what_is_offered_is_tried_and_nothing_rests_on_it() {
+        let next = wrapped("next", "exec", "k3");
+        let config = of_node("[kms]\nprogram = \"/p\"\n", &shared(&next)).unwrap();
+        let offered = config.offered.clone().unwrap();
+        assert_eq!((&*offered.rules.key, offered.rules.program.to_str()), ("k3", Some("/p")));
+        assert!(config.kms.is_none() && !config.has_ppks() && config.secret.wrapped.is_none());
+        assert_eq!(config.config_id(), of_node("", &shared("")).unwrap().config_id());
+        assert_eq!(own_part(&config).parse::<Table>().unwrap().to_string(), "[kms]\nprogram = \"/p\"\n");
+        assert!(!as_file(&config).contains("next"));
+        let both = of_node("", &shared(&format!("{}{next}", in_force("aws")))).unwrap();
+        assert_eq!((both.kms.unwrap().key.as_str(), both.offered.unwrap().wrapped.key.as_str()), ("k", "k3"));
+        // A host that says all of it itself goes on with that.
+        let local = "[secret]\nwrapped_file = \"/w\"\n[kms]\nprovider = \"vault\"\nkey = \"own\"\n[ppk]\nid = \"p\"\nwrapped = true\n";
+        let config = of_node(local, &shared(&next)).unwrap();
+        assert_eq!((config.kms.as_ref().unwrap().key.as_str(), config.offered.is_some()), ("own", true));
+        assert!(own_part(&config).contains("wrapped_file") && !own_part(&config).contains("next"));
+    }
+
+    #[test]
+    fn what_the_host_and_the_cluster_say_both_is_named() {
+        let local = "[kms]\nprogram = \"/p\"\nkey = \"k\"\n[ppk]\nid = \"one\"\n[secret]\nfile = \"/k\"\n";
+        let refused = |local: &str| of_node(local, &shared(&in_force("exec"))).unwrap_err();
+        let error = refused(local);
+        assert!(
+            error.contains("file:3:1: kms.key: the secret of the cluster \"prod\" is wrapped"),
+            "{error}"
+        );
+        assert!(refused("[ppk]\nid = \"one\"\nfile = \"/k\"\n").contains("ppk.id: "));
+        assert!(refused("[secret]\nfile = \"/k\"\n").contains("secret.file: "));
+        let nodes = "[[ppk.nodes]]\nname = \"n2\"\nid = \"two\"\nfile = \"/two\"\n";
+        let config = of_node(nodes, &shared(&in_force("exec"))).unwrap();
+        assert!(own_part(&config).contains("[[ppk.nodes]]") && !own_part(&config).contains("\"one\""));
+        let inline = wrapped("wrapped", "exec", "k");
+        assert!(of_node(&inline, &shared("")).unwrap_err().contains("name a file here"));
+        let by_file = format!("{TWO_NODES}{}", wrapped("next", "exec", "k"));
+        assert!(Config::parse(&by_file, "file").unwrap_err().to_string().contains("clusters with a roster"));
+        let by_file = format!("{TWO_NODES}[helper]\nprogram = \"/p\"\n");
+        assert!(Config::parse(&by_file, "file").unwrap_err().to_string().contains("have joined a cluster"));
+    }
+
+    #[test]
+    fn a_roster_has_nobody_run_a_program_and_a_key_is_good_before_it_wraps() {
+        let check =
+            |settings: &str| shared("").check_settings(settings, "").map_err(|error| error.to_string());
+        assert!(check("[kms]\nkey = \"k\"\n").is_ok() && check("[kms]\nprovider = \"vault\"\n").is_ok());
+        assert!(
+            of_node("", &shared("[kms]\nkey = \"k\"\n")).unwrap().kms.is_none(),
+            "nothing is wrapped yet"
+        );
+        for (wrong, words) in [
+            ("[kms]\nprogram = \"/p\"\n", "kms.program: is no setting of a cluster"),
+            ("[kms]\nsocket = \"/p\"\n", "kms.socket: is no setting of a cluster"),
+            ("[secret]\nfile = \"/p\"\n", "secret.file: is no setting of a cluster"),
+            ("[ppk]\nfile = \"/p\"\n", "ppk.file: is no setting of a cluster"),
+            ("[kms]\nkey = \"a b\"\n", "kms.key"),
+            ("[kms]\nkey = \"k\"\ncheck_every = \"x\"\n", "kms.check_every"),
+            ("[kms]\nmax_offline = \"1h\"\n", "2 times keying.rekey_after"),
+            ("[secret]\nwrapped = 7\n", "secret.wrapped: must be a table"),
+            ("secret = 7\n", "must be a table"),
+        ] {
+            let error = check(wrong).unwrap_err();
+            assert!(error.contains(words), "{wrong}: {error}");
+        }
+        let without_id = in_force("aws").replace("id = \"one\"\n", "");
+        assert!(check(&without_id).unwrap_err().contains("ppk.id: is missing"));
+        let no_blob = in_force("aws").replace("blob = \"AAAA\"\n", "blob = \"A:\"\n");
+        assert!(check(&no_blob).unwrap_err().contains("must be base64"));
+        let long = in_force("aws").replace("key = \"k\"", &format!("key = \"{}\"", "k".repeat(513)));
+        assert!(
+            check(&long).unwrap_err().contains("512 characters at most"),
+            "two of them fit into an entry"
+        );
+        let long = in_force("aws").replace("blob = \"AAAA\"", &format!("blob = \"{}\"", "A".repeat(1025)));
+        assert!(check(&long).unwrap_err().contains("must be base64, 1024"));
+    }
+
     #[test]
     fn a_host_says_itself_which_ppks_it_has() {
         let local = "[ppk]\nid = \"one\"\nfile = \"/k\"\n[[ppk.nodes]]\nname = \"n2\"\nrequired = false\n\
@@ -436,7 +747,7 @@ mod tests {
         let of_gone =
             of_node("[[ppk.nodes]]\nname = \"gone\"\nid = \"g\"\nfile = \"/g\"\n", &shared("")).unwrap();
         assert!(!of_gone.has_ppks(), "who is taken out leaves a file that is good");
-        let refused = shared("").check_settings("[ppk]\nrequired = false\n", "").unwrap_err().to_string();
+        let refused = shared("").check_settings("[ppk]\nfile = \"/k\"\n", "").unwrap_err().to_string();
         assert!(refused.contains("is no setting of a cluster"), "{refused}");
     }
 

@@ -51,6 +51,13 @@ pub(super) struct Placed<T> {
     pub(super) span: Range<usize>,
 }
 
+impl<T> Placed<T> {
+    /// Another value that stands there.
+    pub(super) fn with<U>(self, value: U) -> Placed<U> {
+        Placed { value, key: self.key, span: self.span }
+    }
+}
+
 /// A table of the file. The reader asks once for every key that it may have; [`Section::finish`] then reports the other
 /// keys in it.
 pub(super) struct Section<'p> {
@@ -75,6 +82,11 @@ impl<'p> Section<'p> {
             self.asked.push(key);
         }
         self.table?.get(key)
+    }
+
+    /// Where this table stands.
+    pub(super) fn place(&self) -> Placed<()> {
+        Placed { value: (), key: self.path.clone(), span: self.span.clone() }
     }
 
     /// Whether the file does not have this table.

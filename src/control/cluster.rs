@@ -55,15 +55,8 @@ pub enum ClusterRequest {
     },
     /// What are the settings of the cluster? Answered by [`ClusterReply::Settings`].
     Settings,
-    /// These are to be the settings of the cluster, as TOML. Answered by [`ClusterReply::Done`].
-    SetSettings(String),
-    /// The same for so many seconds, unless [`ClusterRequest::Confirm`] comes. Likewise.
-    TrySettings {
-        /// The settings, as TOML.
-        toml: String,
-        /// For how many seconds.
-        try_s: u64,
-    },
+    /// These are to be the settings of the cluster. Answered by [`ClusterReply::Done`].
+    SetSettings(SettingsOrder),
     /// What would these settings change on each node? Answered by [`ClusterReply::Plans`].
     Preview(String),
     /// What do the checks of each node find? Answered by [`ClusterReply::Checks`].
@@ -88,6 +81,30 @@ pub enum ClusterRequest {
         /// What it signs.
         order: Box<ClusterRequest>,
     },
+}
+
+/// Settings that a cluster is to have.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SettingsOrder {
+    /// They, as TOML.
+    pub toml: String,
+    /// They go back by themselves after so many seconds, unless [`ClusterRequest::Confirm`] comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub try_s: Option<u64>,
+    /// The entry from which they were made, as [`ClusterReply::Settings`] names it: if there is a newer one by now, they are
+    /// refused. `None` if they are good whatever there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// They may hold a wrapped secret that the cluster has not been offered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub other_secret: bool,
+}
+
+impl SettingsOrder {
+    /// These for good, whatever there is.
+    pub fn of(toml: impl Into<String>) -> Self {
+        Self { toml: toml.into(), ..Self::default() }
+    }
 }
 
 /// Whom a token invites.
@@ -179,6 +196,9 @@ pub enum ClusterReply {
         /// They go back by themselves, unless [`ClusterRequest::Confirm`] comes.
         #[serde(default)]
         on_trial: bool,
+        /// The entry that says so; empty while none does.
+        #[serde(default)]
+        entry: String,
     },
     /// What would change on each node, by their names.
     Plans(Vec<NodePlan>),

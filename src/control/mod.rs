@@ -24,7 +24,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use self::cluster::{
-    AddOrder, ClusterReply, ClusterRequest, FloatingOrder, FloatingRow, NodePlan, SecretLine, TokenOrder,
+    AddOrder, ClusterReply, ClusterRequest, FloatingOrder, FloatingRow, NodePlan, SecretLine, SettingsOrder,
+    TokenOrder,
 };
 pub use self::doctor::{DoctorReply, DoctorRequest, NodeChecks};
 pub use self::member_proof::{MemberProofReply, MemberProofRequest};

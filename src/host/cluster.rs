@@ -3,11 +3,13 @@
 //!
 //! ```text
 //! orders    what an operator orders becomes entries, which are written first and told then
+//! ordered   settings that an operator orders
 //! rotation  new keys for this node, where an admin wants that
 //! follow    what the cluster is to do becomes this host's wish, once
 //! moving    which addresses move between nodes
 //! standing  how members stand, asked and told
 //! tried     settings that are on trial
+//! offers    a wrapped secret that is offered, tried
 //! previews  what other settings would change, on each member
 //! rows      what comes of it, with what is wrong
 //! figures   what this host knows by itself, in numbers
@@ -23,6 +25,8 @@ mod checks;
 mod figures;
 mod follow;
 mod moving;
+mod offers;
+mod ordered;
 mod orders;
 mod pairs;
 mod previews;
@@ -40,6 +44,8 @@ use std::time::{Duration, Instant};
 
 use self::checks::CheckQuestions;
 use self::follow::Follower;
+use self::offers::OfferTrial;
+pub use self::offers::OfferTried;
 use self::orders::SignedOrder;
 use self::pairs::PairQuestions;
 use self::previews::Previews;
@@ -91,6 +97,9 @@ pub(super) struct ClusterPart {
     /// The roster has changed, and this host does not go by that yet.
     changes: Pace,
     tried: TriedSettings,
+    offers: OfferTrial,
+    /// Since when this host makes keys without the wrapped secret of the cluster, if need be.
+    optional_since: Option<Instant>,
     previews: Previews,
     checks: CheckQuestions,
     proofs: ProofQuestions,
@@ -118,6 +127,8 @@ impl ClusterPart {
             keys: KeyChange::new(next),
             changes: Pace::new(now, GATHERED, 0),
             tried,
+            offers: OfferTrial::default(),
+            optional_since: None,
             previews: Previews::default(),
             checks: CheckQuestions::default(),
             proofs: ProofQuestions::default(),
@@ -208,6 +219,7 @@ impl Host {
             cluster.proofs.deadline(),
             cluster.pairs.questions.deadline(),
             cluster.tried.deadline(),
+            cluster.offers.deadline(),
         ];
         let store = cluster.store.deadline().filter(|_| self.core.is_some());
         let own = [write, again, store, cluster.keys.deadline(), cluster.changes.deadline()];

@@ -357,7 +357,8 @@ impl Lease {
     }
 }
 
-fn shortened(pause: Duration, chance: u8) -> Duration {
+/// A pause, as `chance` has it: hosts that begin together do not go on together.
+pub(super) fn shortened(pause: Duration, chance: u8) -> Duration {
     pause - pause * u32::from(chance) / JITTER
 }
 

@@ -92,7 +92,7 @@ use self::alerts::Alerts;
 use self::audit::AuditTrail;
 pub use self::begin::{Found, Start};
 use self::cluster::ClusterPart;
-pub use self::cluster::ClusterStart;
+pub use self::cluster::{ClusterStart, OfferTried};
 use self::core::{Core, CoreCounts, Datagram, ProbeDatagram, Unsent, Withholding};
 use self::doctor::Examination;
 use self::followers::Followers;

@@ -125,6 +125,7 @@ impl Host {
         system: &mut dyn System,
         files: anyhow::Result<Files>,
     ) -> anyhow::Result<Vec<String>> {
+        self.hurry_offer(now);
         let (changes, taken) = (self.reload(now, system, files)?, std::mem::take(&mut self.taken));
         let already = |(at, change): (Instant, String)| {
             let age = Duration::from_secs(now.saturating_duration_since(at).as_secs());

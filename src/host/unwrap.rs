@@ -16,7 +16,7 @@ use super::ports::SecretSource;
 use super::setup::Secrets;
 use super::system::{Moment, System};
 use super::wish::Wish;
-use crate::config::KmsRules;
+use crate::config::{KmsRules, SecretMark};
 use crate::control::Terms;
 use crate::identity::Secret;
 use crate::observe::KeyReport;
@@ -41,6 +41,8 @@ pub(super) struct Leased {
     lease: Lease,
     /// How often what was answered.
     answers: BTreeMap<KeyStanding, u64>,
+    /// What was unwrapped last and is in use, where a cluster has given it.
+    opened: Option<SecretMark>,
 }
 
 impl Leased {
@@ -51,7 +53,7 @@ impl Leased {
             Some(saved) => Lease::resumed(rules, moment, boot, saved),
             None => Lease::new(rules, moment),
         };
-        Self { rules: rules.clone(), lease, answers: BTreeMap::new() }
+        Self { rules: rules.clone(), lease, answers: BTreeMap::new(), opened: None }
     }
 
     pub(super) fn rules(&self) -> &KmsRules {
@@ -246,6 +248,9 @@ impl Host {
         self.bound_sas();
         match change {
             Some(LeaseChange::Renewed { short }) => {
+                if let Some(leased) = self.leased.as_mut().filter(|_| given.is_some()) {
+                    leased.opened = self.setup.config.wrapped_mark();
+                }
                 given.into_iter().for_each(|secrets| self.take_given(system, secrets));
                 if let Some(core) = self.core.as_mut().filter(|_| short && self.secrets.is_some()) {
                     core.renew_all(now, system);
@@ -276,6 +281,11 @@ impl Host {
             let words = refused.map(AuditWords::of_refusal).unwrap_or_default();
             self.record(AuditKind::Cut, words.of_cut(removed));
         }
+    }
+
+    /// What tells the wrapped secret that this host has unwrapped last and goes by.
+    pub(super) fn opened_mark(&self) -> Option<&SecretMark> {
+        self.leased.as_ref()?.opened.as_ref()
     }
 
     /// When SAs end that are made now, beside their own limits: with the lease.

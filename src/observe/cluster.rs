@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::member_key::MemberKey;
 use crate::types::{NodeName, Problem, Protection, Severity, UnixTime};
 
 /// How a cluster stands, as one member sees it.
@@ -62,6 +63,9 @@ pub struct ClusterSummary {
     pub protected: u64,
 }
 
+/// What [`ConflictRow::about`] says of settings.
+pub const OF_SETTINGS: &str = "the settings";
+
 /// Two entries that replace the same one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConflictRow {
@@ -115,6 +119,9 @@ pub struct MemberRow {
     /// How far it is with new keys; `None` where it has none that it could replace.
     #[serde(default)]
     pub keys: Option<KeyProgress>,
+    /// How it stands with a wrapped secret of the cluster; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrapped: Option<MemberKey>,
     /// How far its clock is ahead of that of the member that was asked.
     pub clock_skew_s: Option<ClockSkew>,
     /// What is not as it should be, for programs.

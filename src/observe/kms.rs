@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hostseal_kms_protocol::Refusal;
+use hostseal_kms_protocol::{KmsRefusal, Refusal};
 use serde::{Deserialize, Serialize};
 
 use super::audit::AuditReport;
@@ -73,6 +73,11 @@ impl KeyStanding {
             Refusal::Broken => Self::Broken,
             Refusal::Unavailable => Self::Unavailable,
         }
+    }
+
+    /// Whether it says that the key is not to be used any more.
+    pub fn is_denial(self) -> bool {
+        matches!(self, Self::Denied | Self::Disabled | Self::PendingDeletion | Self::NotFound)
     }
 
     /// In one word.
@@ -207,6 +212,14 @@ pub fn of_peer(node: &str) -> String {
         "{node} was cut off from its key, as its agent said, and agrees no keys until it can use the key again: see \
          `hostseal kms status` there"
     )
+}
+
+/// Why a KMS gave nothing, and what it said to that.
+pub fn in_words(refused: &KmsRefusal) -> String {
+    let KmsRefusal { refusal: what, why, request_id } = refused;
+    let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let request = request_id.as_ref().map(|id| format!(" (request {id})")).unwrap_or_default();
+    format!("{}{why}{request}", refusal(what))
 }
 
 /// For programs, why pairs are cut off whose key was refused so.

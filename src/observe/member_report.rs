@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::doctor::MemberChecks;
+use super::member_key::MemberKey;
 use super::member_pairs::MemberPairs;
 use super::member_proof::MemberProving;
 use super::progress::is_failure;
@@ -119,6 +120,9 @@ pub struct MemberReport {
     /// Its files are not in force.
     #[serde(default)]
     pub is_stuck: bool,
+    /// How it stands with a wrapped secret; `None` from an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrapped: Option<MemberKey>,
 }
 
 impl MemberWord {
@@ -147,7 +151,7 @@ impl MemberWord {
 
 impl MemberReport {
     /// What a member with this status says.
-    pub fn of(status: &Status, overridden: bool) -> Self {
+    pub fn of(status: &Status, overridden: bool, wrapped: Option<MemberKey>) -> Self {
         let is_down = |row: &&PeerRow| row.state != RowState::Protected;
         let count = |is: &dyn Fn(&PeerRow) -> bool| status.peers.iter().filter(|row| is(row)).count() as u64;
         let down = status.peers.iter().filter(is_down);
@@ -170,6 +174,7 @@ impl MemberReport {
             secret_id: status.secret_id.clone(),
             problems: critical.count(),
             is_stuck: status.config_error.is_some(),
+            wrapped,
         }
     }
 
@@ -181,6 +186,7 @@ impl MemberReport {
         let texts = names.chain([self.version.as_str()]).chain(self.secret_id.as_deref());
         self.unprotected.len() <= NAMED_MAX
             && self.rows.checked_sub(self.protected).is_some_and(|down| open.is_some_and(|open| open <= down))
+            && self.wrapped.as_ref().is_none_or(MemberKey::is_plain)
             && texts.into_iter().all(|text| text.len() <= TEXT_MAX && text.bytes().all(shown))
     }
 }
@@ -192,6 +198,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::observe::member_key::MemberOffer;
     use crate::observe::pair_proof::{ClearCount, Doubt, PairProof, ProofCode, SealedCount, WayProof};
     use crate::types::Pair;
 
@@ -209,6 +216,7 @@ mod tests {
             secret_id: None,
             problems: 1,
             is_stuck: false,
+            wrapped: None,
         }
     }
 
@@ -336,6 +344,12 @@ mod tests {
             secret_id: Some(text),
             unprotected: vec![name; NAMED_MAX],
             rows: u64::MAX,
+            wrapped: Some(MemberKey {
+                mark: Some("m".repeat(16)),
+                refused: Some("\\".repeat(200)),
+                offer: Some(MemberOffer::new("m".repeat(16), Some(Err("\\".repeat(200))))),
+                without_ppk: vec!["n".repeat(64).parse().unwrap(); 8],
+            }),
             ..report()
         };
         let octets = MemberWord::Report(u64::MAX, report).to_bytes();

@@ -16,6 +16,7 @@ pub mod figures;
 pub mod forwarding;
 pub mod holes;
 pub mod kms;
+pub mod member_key;
 pub mod member_pairs;
 mod member_proof;
 mod member_report;
@@ -28,6 +29,7 @@ pub mod sources;
 pub mod status;
 pub mod strangers;
 pub mod unpaired;
+pub mod wrapping;
 
 pub use about::About;
 pub use figures::Figures;

@@ -300,7 +300,8 @@ impl From<UnixTime> for Seconds {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterSettings {
-    /// The sections `[keying]`, `[esp]`, `[protection]` and `[kms]` of a file, as text.
+    /// The sections `[keying]`, `[esp]`, `[protection]`, `[kms]`, `[ppk]` and `[secret]` of a file, as far as a cluster says
+    /// them, as text.
     pub toml: String,
     /// They go back by themselves, unless the same is said without this.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,8 +12,8 @@ pub use hostseal_kms_protocol::{KmsGift, KmsRefusal};
 use zeroize::Zeroizing;
 
 use self::exchange::{NoLine, exchange};
-use super::{WrappedFileError, WrappedSecret, owner};
-use crate::config::{Config, KmsRules};
+use super::{WrappedFileError, owner};
+use crate::config::{Config, KmsRules, WrappedSecret};
 use crate::identity::{Secret, SecretDigest};
 
 /// What a KMS that is asked answers, in words too.
@@ -110,6 +110,9 @@ pub fn describe(kms: &KmsRules) -> KmsAnswer<KmsGift<()>> {
 /// # Errors
 /// The file does not give it.
 pub fn load(config: &Config, kms: &KmsRules) -> Result<WrappedSecret, WrappedFileError> {
+    if let Some(wrapped) = &config.secret.wrapped {
+        return Ok(wrapped.clone());
+    }
     // Who has [kms] names it.
     WrappedSecret::load(config.secret.wrapped_file.as_deref().unwrap_or(&config.secret.file), &kms.key)
 }

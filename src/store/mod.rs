@@ -31,4 +31,4 @@ pub use places::{Places, addresses_in};
 pub use private_file::PrivateFileError;
 pub use saved::{HostRecord, PairRecord, Saved, SavedError};
 pub use saved_lease::SavedLease;
-pub use wrapped::{WrappedFileError, WrappedSecret};
+pub use wrapped::WrappedFileError;

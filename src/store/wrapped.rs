@@ -9,21 +9,10 @@ use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
 use super::{OwnerError, owner, publish};
-use crate::identity::SecretDigest;
+use crate::config::WrappedSecret;
 
 /// More octets than this are something else.
 const LIMIT: u64 = 64 << 10;
-
-/// A secret that a key has wrapped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WrappedSecret {
-    /// The key that has wrapped it, as its KMS calls it.
-    pub key: String,
-    /// What it is when it is unwrapped, and nothing else: whoever answers in the place of the KMS chooses nobody's secret.
-    pub digest: SecretDigest,
-    /// It, in base64.
-    pub blob: String,
-}
 
 /// Why a file gives no wrapped secret.
 #[derive(Debug, thiserror::Error)]

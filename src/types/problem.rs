@@ -68,6 +68,8 @@ pub enum ProblemCode {
     KeyOffline,
     /// What was done with it could not be recorded.
     AuditNotWritten,
+    /// A cluster has not moved to its wrapped secret as a whole.
+    WrapUnfinished,
     /// A kind that only a later version knows.
     #[serde(other)]
     Other,
@@ -80,7 +82,7 @@ impl Severity {
 
 impl ProblemCode {
     /// All that this version knows.
-    pub const ALL: [ProblemCode; 24] = [
+    pub const ALL: [ProblemCode; 25] = [
         ProblemCode::Hole,
         ProblemCode::OtherIpsec,
         ProblemCode::UnlistedSource,
@@ -105,6 +107,7 @@ impl ProblemCode {
         ProblemCode::KeyRevoked,
         ProblemCode::KeyOffline,
         ProblemCode::AuditNotWritten,
+        ProblemCode::WrapUnfinished,
     ];
 }
 

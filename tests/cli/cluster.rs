@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use hostseal::control::{
-    AddOrder, ClusterReply, ClusterRequest, ErrorCode, Reply, Request, SecretLine, TokenOrder,
+    AddOrder, ClusterReply, ClusterRequest, ErrorCode, Reply, Request, SecretLine, SettingsOrder, TokenOrder,
 };
 use hostseal::identity::{KeyKind, PrivateKey};
 use hostseal::observe::cluster::{ClusterStatus, ClusterSummary, DesiredState, MemberRow, MemberTrouble};
@@ -49,6 +49,7 @@ fn two(desired: DesiredState) -> ClusterStatus {
         roster_id: Some("aa31".to_owned()),
         secret_id: None,
         keys: None,
+        wrapped: None,
         clock_skew_s: None,
         reason_code: None,
         reason: None,
@@ -278,8 +279,13 @@ fn a_token_is_all_that_is_on_standard_output() {
 #[test]
 fn settings_are_shown_and_changed_one_by_one() {
     let place = Place::new();
-    let settings =
-        |text: &str| Reply::Cluster(ClusterReply::Settings { toml: text.to_owned(), on_trial: false });
+    let settings = |text: &str| {
+        Reply::Cluster(ClusterReply::Settings {
+            toml: text.to_owned(),
+            on_trial: false,
+            entry: "e".to_owned(),
+        })
+    };
     let text = "[esp]\nkey_bits = 256\n\n[protection]\nmode = \"require\"\n";
     let agent = place.agent(vec![
         settings(text),
@@ -310,7 +316,8 @@ fn settings_are_shown_and_changed_one_by_one() {
     place.run("settings set esp.key_bits=7").failed_with(1, &["7 is not one of"]);
     let asked = asked(&agent.join().unwrap());
     let wanted = "[esp]\nkey_bits = 128\n\n[keying]\nrekey_after = \"30m\"\n";
-    assert_eq!(asked[4], ClusterRequest::SetSettings(wanted.to_owned()));
+    let order = SettingsOrder { after: Some("e".to_owned()), ..SettingsOrder::of(wanted) };
+    assert_eq!(asked[4], ClusterRequest::SetSettings(order));
     assert!(asked[5..7].iter().all(|request| *request == ClusterRequest::Settings), "{asked:?}");
 }
 
@@ -320,7 +327,7 @@ fn what_is_on_trial_does_not_come_to_last_by_the_way() {
     let place = Place::new();
     let told = || {
         let toml = "[esp]\nkey_bits = 128\n".to_owned();
-        Reply::Cluster(ClusterReply::Settings { toml, on_trial: true })
+        Reply::Cluster(ClusterReply::Settings { toml, on_trial: true, entry: "e".to_owned() })
     };
     let agent = place.agent(vec![told(), told()]);
     place.run("settings set keying.rekey_after=30m").failed_with(1, &["settings are on trial", "confirm"]);
@@ -332,12 +339,26 @@ fn what_is_on_trial_does_not_come_to_last_by_the_way() {
 #[test]
 fn settings_of_a_file_replace_all() {
     let place = Place::new();
-    let agent = place.agent(vec![done(&[])]);
+    let told = |toml: &str| {
+        let (toml, entry) = (toml.to_owned(), "e".to_owned());
+        Reply::Cluster(ClusterReply::Settings { toml, on_trial: false, entry })
+    };
+    let wrapped = "[secret.wrapped]\nkey = \"k\"\n";
+    let agent = place.agent(vec![told(""), done(&[]), told(wrapped), told(wrapped), done(&[])]);
     let text = "# for the audit\n[esp]\nkey_bits = 128\n";
     fs::write(place.path("s.toml"), text).unwrap();
     let file = place.path("s.toml").display().to_string();
     assert_eq!(place.run(&format!("settings set {file}")).exit, 0);
-    assert_eq!(asked(&agent.join().unwrap()), [ClusterRequest::SetSettings(text.to_owned())]);
+    // A file that was kept from before does not end the use of a wrapped secret.
+    place
+        .run(&format!("settings set {file}"))
+        .failed_with(2, &["something else of the wrapped secret", "secret.wrapped=", "--other-secret"]);
+    assert_eq!(place.run(&format!("settings set {file} --other-secret")).exit, 0);
+    let order = SettingsOrder { after: Some("e".to_owned()), ..SettingsOrder::of(text) };
+    let other = SettingsOrder { other_secret: true, ..order.clone() };
+    let [order, other] = [order, other].map(ClusterRequest::SetSettings);
+    let (settings, again) = (ClusterRequest::Settings, ClusterRequest::Settings);
+    assert_eq!(asked(&agent.join().unwrap()), [settings.clone(), order, settings, again, other]);
     fs::write(place.path("s.toml"), "# no settings\nAbCdEf==\n").unwrap();
     let wrong = place.run(&format!("settings set {file}"));
     wrong.failed_with(2, &["s.toml:2: "]);

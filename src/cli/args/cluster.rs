@@ -293,6 +293,10 @@ pub struct SetSettingsArgs {
     /// also if this node is dead by then. A day at most.
     #[arg(long = "try", value_name = "DURATION", value_parser = super::trial)]
     pub try_for: Option<Duration>,
+    /// Also if a wrapped secret comes with them that the members could not try before, as from a backup: a member that
+    /// cannot unwrap it is cut off.
+    #[arg(long)]
+    pub other_secret: bool,
     /// How it is ordered.
     #[command(flatten)]
     pub order: OrderArgs,

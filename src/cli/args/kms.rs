@@ -1,10 +1,12 @@
 //! The grammar of what has to do with a KMS.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use crate::store::LineHash;
+use crate::types::units;
 
 /// `hostseal kms …`
 #[derive(Debug, Subcommand)]
@@ -68,6 +70,9 @@ pub struct WrapArgs {
     /// Who is asked, and where it goes.
     #[command(flatten)]
     pub out: OutArgs,
+    /// How the members of a cluster take it up.
+    #[command(flatten)]
+    pub course: MoveArgs,
 }
 
 /// `hostseal secret rewrap …`
@@ -79,6 +84,23 @@ pub struct RewrapArgs {
     /// Who is asked, and where it goes.
     #[command(flatten)]
     pub out: OutArgs,
+    /// How the members of a cluster take it up.
+    #[command(flatten)]
+    pub course: MoveArgs,
+}
+
+/// How a cluster with a roster goes by what was wrapped.
+#[derive(Debug, Args)]
+pub struct MoveArgs {
+    /// In a cluster: go on without members that do not answer. They have no keys until they can unwrap the secret.
+    #[arg(long)]
+    pub partial: bool,
+    /// In a cluster: how long to wait for the members. The same command goes on later.
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = units::parse_duration)]
+    pub timeout: Duration,
+    /// In a cluster: also if this node has heard no other node since its start.
+    #[arg(long)]
+    pub alone: bool,
 }
 
 /// Who is asked to wrap, and where the wrapped secret goes.

@@ -17,6 +17,8 @@ mod status;
 mod tests;
 mod token;
 mod view;
+mod wrap;
+mod wrap_step;
 
 pub use begin::{RunningAgent, founded, joined, left, step, token as join_token};
 pub(super) use doctor::doctor;
@@ -28,3 +30,4 @@ pub(super) use rotate::rotate;
 pub(super) use settings::settings;
 pub(super) use status::status;
 pub(super) use token::token;
+pub(super) use wrap::{rewrap, wrap, wraps};

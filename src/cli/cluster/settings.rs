@@ -9,7 +9,7 @@ use crate::cli::args::{Invocation, SetSettingsArgs, SettingsArgs, SettingsComman
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::term::{print, print_json, tell};
 use crate::config::{Config, as_file};
-use crate::control::{ClusterReply, ClusterRequest, NodePlan};
+use crate::control::{ClusterReply, ClusterRequest, NodePlan, SettingsOrder};
 use crate::observe::MemberPlan;
 use crate::store::config_file;
 use crate::types::units::{counted, human_duration};
@@ -22,7 +22,7 @@ pub(in crate::cli) fn settings(invocation: &Invocation, args: &SettingsArgs) -> 
     if args.export {
         return export(&member);
     }
-    let (text, on_trial) = present(&member)?;
+    let PresentSettings { toml: text, on_trial, .. } = present(&member)?;
     if on_trial {
         tell("these are on trial: `hostseal confirm --cluster` keeps them");
     }
@@ -53,14 +53,19 @@ fn export(member: &OwnMember) -> Result<Exit, CommandError> {
 
 fn set(member: &OwnMember, args: &SetSettingsArgs) -> Result<Exit, CommandError> {
     let wrong = |message| CommandError::new(Exit::Usage, message);
-    let text = match wanted(&args.what).map_err(wrong)? {
+    let (toml, after) = match wanted(&args.what).map_err(wrong)? {
         Wanted::File(file) => {
             let text = config_file::read(file)?;
-            text.parse::<Table>().map_err(|error| wrong(no_toml(file, &text, &error)))?;
-            text
+            let said = text.parse::<Table>().map_err(|error| wrong(no_toml(file, &text, &error)))?;
+            let PresentSettings { toml: before, on_trial, entry } = present(member)?;
+            if !args.other_secret {
+                keeps_secret(&parsed(&before)?, &said).map_err(wrong)?;
+            }
+            // It replaces those on trial, too.
+            (text, (!on_trial).then_some(entry))
         }
         Wanted::Changes(changes) => {
-            let (before, on_trial) = present(member)?;
+            let PresentSettings { toml: before, on_trial, entry } = present(member)?;
             if on_trial && args.try_for.is_none() && !args.dry_run {
                 return Err(CommandError::new(
                     Exit::Failed,
@@ -73,27 +78,23 @@ fn set(member: &OwnMember, args: &SetSettingsArgs) -> Result<Exit, CommandError>
             if before == after {
                 return say(args.order.json, "nothing changes: the settings are that already", &[]);
             }
-            after.to_string()
+            (after.to_string(), Some(entry))
         }
     };
     if args.dry_run {
-        return preview(member, text, args.order.json);
+        return preview(member, toml, args.order.json);
     }
-    let (order, done) = match args.try_for {
-        None => (
-            ClusterRequest::SetSettings(text),
-            "the cluster has new settings: each node takes them as it hears of them".to_owned(),
-        ),
-        Some(time) => (
-            ClusterRequest::TrySettings { toml: text, try_s: time.as_secs() },
-            format!(
-                "the cluster has new settings on trial: each node goes back in {}, unless `hostseal confirm --cluster` \
-                 comes before",
-                human_duration(time)
-            ),
+    let done = match args.try_for {
+        None => "the cluster has new settings: each node takes them as it hears of them".to_owned(),
+        Some(time) => format!(
+            "the cluster has new settings on trial: each node goes back in {}, unless `hostseal confirm --cluster` comes \
+             before",
+            human_duration(time)
         ),
     };
-    say(args.order.json, &done, &member.order(order, args.order.alone)?)
+    let try_s = args.try_for.map(|time| time.as_secs());
+    let order = SettingsOrder { toml, try_s, after, other_secret: args.other_secret };
+    say(args.order.json, &done, &member.order(ClusterRequest::SetSettings(order), args.order.alone)?)
 }
 
 /// Shows what these settings would change on each node.
@@ -131,6 +132,18 @@ fn plan_lines(NodePlan { node, plan }: &NodePlan) -> String {
     text
 }
 
+/// That settings out of a file leave the wrapped secret as it is: one that was kept from before another key wrapped it
+/// would bring the old key back.
+fn keeps_secret(before: &Table, after: &Table) -> Result<(), String> {
+    if ["secret", "ppk"].into_iter().all(|section| before.get(section) == after.get(section)) {
+        return Ok(());
+    }
+    Err("the file says something else of the wrapped secret than the settings do now: take [ppk] and [secret] from what \
+         `hostseal settings` shows. To end the use of the secret, say so: `hostseal settings set secret.wrapped=`. To bring \
+         another one, which members could not try before, say --other-secret"
+        .to_owned())
+}
+
 /// What is wrong with a file, and where. What it says is not repeated: it may be another file than was meant.
 fn no_toml(file: &Path, text: &str, error: &toml::de::Error) -> String {
     let at = error.span().map_or(0, |span| span.start);
@@ -138,10 +151,20 @@ fn no_toml(file: &Path, text: &str, error: &toml::de::Error) -> String {
     format!("{}:{line}: {}", file.display(), error.message().replace('\n', "; "))
 }
 
-/// The settings of the cluster, as TOML, and whether they are on trial.
-fn present(member: &OwnMember) -> Result<(String, bool), CommandError> {
+/// The settings of the cluster.
+pub(super) struct PresentSettings {
+    /// As TOML.
+    pub(super) toml: String,
+    /// They go back by themselves.
+    pub(super) on_trial: bool,
+    /// The entry that says so: [`SettingsOrder::after`].
+    pub(super) entry: String,
+}
+
+/// Those of now.
+pub(super) fn present(member: &OwnMember) -> Result<PresentSettings, CommandError> {
     member.ask(ClusterRequest::Settings, |reply| match reply {
-        ClusterReply::Settings { toml, on_trial } => Some((toml, on_trial)),
+        ClusterReply::Settings { toml, on_trial, entry } => Some(PresentSettings { toml, on_trial, entry }),
         _ => None,
     })
 }
@@ -305,6 +328,21 @@ mod tests {
             merged("esp = 1".parse().unwrap(), &[change_of("esp.key_bits=1")]).unwrap_err(),
             "esp is not a section"
         );
+    }
+
+    #[test]
+    fn a_file_from_before_brings_no_other_secret_and_takes_none_away() {
+        let of = |text: &str| text.parse::<Table>().unwrap();
+        let secret = |key: &str| format!("[secret.wrapped]\nkey = \"{key}\"\n");
+        let keeps = |before: &str, after: &str| keeps_secret(&of(before), &of(after)).is_ok();
+        assert!(keeps("", "[esp]\nkey_bits = 128\n"));
+        assert!(keeps(&secret("k2"), &format!("{}[kms]\nkey = \"k3\"\n", secret("k2"))));
+        assert!(!keeps(&secret("k2"), &secret("k1")), "from before another key has wrapped it");
+        assert!(!keeps(&secret("k2"), "") && !keeps("", &secret("k1")));
+        let both = format!("{}[secret.next]\nkey = \"k2\"\n", secret("k1"));
+        assert!(!keeps(&secret("k1"), &both) && !keeps(&both, &secret("k1")), "an offer from before");
+        let optional = |text: String| format!("{text}[ppk]\nrequired = false\n");
+        assert!(!keeps(&secret("k1"), &optional(secret("k1"))), "from the middle of a move");
     }
 
     fn value() -> impl Strategy<Value = Value> {

@@ -32,6 +32,7 @@ fn node(name: &str, last: u8, peers: u64) -> MemberRow {
         roster_id: Some("aa31f0e1d2c3b4a5".to_owned()),
         secret_id: None,
         keys: Some(KeyProgress::Current),
+        wrapped: None,
         clock_skew_s: None,
         reason_code: None,
         reason: None,

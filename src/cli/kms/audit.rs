@@ -71,10 +71,11 @@ pub(super) fn in_words(audit: Option<&AuditReport>) -> String {
     }
 }
 
-/// Records what root had the KMS do with a key, and what that said. A host whose secret no key wraps has no record, nor has
-/// one that had no agent yet.
+/// Records what root had the KMS do with a key, and what that said. A host whose secret no key wraps has no record, unless
+/// its cluster is about to have one; nor has one that had no agent yet.
 pub(in crate::cli) fn note(config: &Config, rules: &KmsRules, event: AuditKind, words: AuditWords) {
-    if config.kms.is_none() || !config.state_dir.is_dir() {
+    let has_record = config.kms.is_some() || context::is_member(config);
+    if !has_record || !config.state_dir.is_dir() {
         return;
     }
     if let Err(error) = record(config, rules, event, words) {

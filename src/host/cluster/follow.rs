@@ -38,6 +38,12 @@ impl Host {
             self.cluster.iter_mut().for_each(|cluster| cluster.follower.begun = None);
             return;
         };
+        if matches!(wish, Wish::Enable(_)) && self.awaits_first_answer() {
+            // As an order of this host's operator does: before, it would fail where it would succeed a moment later. What
+            // was protected is sealed meanwhile, and no answer counts as one after a while.
+            self.cluster.iter_mut().for_each(|cluster| cluster.follower.begun = None);
+            return;
+        }
         let Some(cluster) = &mut self.cluster else { return };
         let waits = |(begun, at): (EntryId, Instant)| begun == entry && at > now;
         if cluster.follower.begun.is_some_and(waits) {

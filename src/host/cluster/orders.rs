@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail, ensure};
 use zeroize::Zeroizing;
 
+use super::ordered::settings_entry;
 use super::{ClusterPart, Host, done, moving};
-use crate::config::own_part;
 use crate::control::{AddOrder, ClusterReply, ClusterRequest, ErrorCode, Reply, SecretLine, TokenOrder};
 use crate::host::answer::refusal;
 use crate::host::core::Core;
@@ -17,8 +17,7 @@ use crate::host::membership::Membership;
 use crate::identity::PrivateKey;
 use crate::roster::{
     AddressBlock, ClusterSettings, ClusterTrial, DesiredProtection, EntryId, IkeKey, Invite, Listed,
-    RecoveryKey, Roster, RosterView, Rotation, Saying, Seconds, SettingsTrial, SignedEntry, Signer, Site,
-    Statement, Token,
+    RecoveryKey, Roster, RosterView, Rotation, Saying, Seconds, SignedEntry, Signer, Site, Statement, Token,
 };
 use crate::store::{settings_in_force, shared};
 use crate::types::{NodeName, Protection, UnixTime, trial};
@@ -83,8 +82,10 @@ impl Host {
                     settings_in_force(roster.view(), self.tried_settings()).to_owned()
                 };
                 let toml = self.roster().map(of_view).unwrap_or_default();
+                let entry =
+                    self.roster().map(|(roster, _)| settings_entry(roster.view())).unwrap_or_default();
                 let on_trial = self.tried_settings().is_some();
-                self.answer(now, asker, Reply::Cluster(ClusterReply::Settings { toml, on_trial }));
+                self.answer(now, asker, Reply::Cluster(ClusterReply::Settings { toml, on_trial, entry }));
             }
             ClusterRequest::Floating => {
                 let rows = self.roster().map(|(roster, _)| moving::rows(roster.view()));
@@ -243,20 +244,8 @@ impl Host {
                 let of = named(view, &node)?;
                 Ok(Drafted::new(roster.rights(by, of, admin, wall)?))
             }
-            ClusterRequest::SetSettings(toml) => {
-                self.check_settings(view, own, &toml)?;
-                one(Saying::Settings(ClusterSettings::lasting(toml)))
-            }
-            ClusterRequest::TrySettings { toml, try_s } => {
-                ensure!(
-                    (1..=trial::LONGEST.as_secs()).contains(&try_s),
-                    "a trial lasts a second at least, and a day at most"
-                );
-                self.check_settings(view, own, &toml)?;
-                let before = settings_in_force(view, None).to_owned();
-                let until = Seconds::from(wall.after(Duration::from_secs(try_s)));
-                let trial = Some(SettingsTrial { seconds: try_s, until, before });
-                one(Saying::Settings(ClusterSettings { toml, trial }))
+            ClusterRequest::SetSettings(order) => {
+                one(Saying::Settings(self.ordered_settings((view, own), order, wall)?))
             }
             ClusterRequest::SetFloating(order) => one(moving::set(view, order)?),
             ClusterRequest::RemoveFloating(name) => one(moving::remove(view, name)?),
@@ -286,11 +275,6 @@ impl Host {
     pub(super) fn signer(&self) -> anyhow::Result<Signer> {
         let signing = &self.cluster.as_ref().context(NO_MEMBER)?.signing;
         Signer::of(signing).context("the signing key of this node is of another kind")
-    }
-
-    fn check_settings(&self, view: &RosterView, own: EntryId, toml: &str) -> anyhow::Result<()> {
-        let local = own_part(&self.setup.config);
-        Ok(shared(view, own, self.tried_settings()).check_settings(toml, &local)?)
     }
 
     fn draft_token(&self, order: &TokenOrder, wall: UnixTime, seed: &[u8; 32]) -> anyhow::Result<Drafted> {

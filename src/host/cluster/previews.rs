@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use super::questions::{AskedMembers, OpenQuestion, Questions};
 use super::{ClusterPart, Host};
 use crate::config::own_part;
-use crate::control::{ClusterReply, NodePlan, PlanLine, Preview, Reply};
+use crate::control::{ClusterReply, ErrorCode, NodePlan, PlanLine, Preview, Reply};
 use crate::host::ledger::Asker;
 use crate::host::system::System;
 use crate::observe::{MemberPlan, MemberWord, causes};
@@ -35,8 +35,15 @@ impl Host {
     pub(super) fn ask_previews(&mut self, now: Instant, asker: Asker, settings: String) {
         let Some(ClusterPart { previews, .. }) = &mut self.cluster else { return };
         let said = MemberWord::Preview(previews.questions.next(), settings.clone()).to_bytes();
-        // What is too long to be asked about, this host alone says.
-        let all = match previews.questions.len() < QUESTIONS_MAX && said.len() <= ASIDE_MAX {
+        if said.len() > ASIDE_MAX {
+            let message = format!(
+                "the settings are too long: {} octets where {ASIDE_MAX} fit into the roster",
+                said.len()
+            );
+            return self.answer(now, asker, Reply::Error { code: ErrorCode::Cluster, message });
+        }
+        // When too many ask, this host alone says.
+        let all = match previews.questions.len() < QUESTIONS_MAX {
             true => self.call_members(now),
             false => AskedMembers::default(),
         };

@@ -2,17 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::config::Config;
+use crate::config::{ClusterKey, Config};
 use crate::host::membership::Membership;
 use crate::observe::MemberReport;
-use crate::observe::cluster::{ClockSkew, ConflictRow, DesiredState, KeyProgress, MemberRow, MemberTrouble};
+use crate::observe::cluster::{
+    ClockSkew, ConflictRow, DesiredState, KeyProgress, MemberRow, MemberTrouble, OF_SETTINGS,
+};
 use crate::observe::status::Status;
+use crate::observe::wrapping::WrapStage;
 use crate::roster::{Conflict, EntryId, KeyStage, Matter, Member, Roster, RosterView};
+use crate::store::settings_in_force;
 use crate::types::generation::{VERSION, is_older};
 use crate::types::units::listed;
 use crate::types::{NodeName, Problem, ProblemCode, Protection, UnixTime};
+
+/// For how long keys may be made without a wrapped secret that is in force: as long as the move to it takes, at most.
+const MOVE_MOST: Duration = Duration::from_secs(60 * 60);
 
 /// What this host knows of its cluster at one moment.
 pub(super) struct ClusterSeen<'a> {
@@ -104,6 +111,7 @@ impl MemberSeen<'_> {
             roster_id,
             secret_id: report.and_then(|report| report.secret_id.clone()),
             keys,
+            wrapped: report.and_then(|report| report.wrapped.clone()),
             clock_skew_s: report.map(skew),
             reason_code,
             reason,
@@ -195,6 +203,7 @@ fn held_out(name: &NodeName, addresses: &[IpAddr], why: &str) -> MemberRow {
         roster_id: None,
         secret_id: None,
         keys: None,
+        wrapped: None,
         clock_skew_s: None,
         reason_code: Some(MemberTrouble::HeldOut),
         reason: Some(format!(
@@ -213,7 +222,7 @@ pub(super) fn conflict(roster: &Roster, conflict: &Conflict) -> ConflictRow {
         Matter::Desired => {
             ("whether the cluster is protected", "hostseal enable --cluster or disable --cluster")
         }
-        Matter::Settings => ("the settings", "hostseal settings set"),
+        Matter::Settings => (OF_SETTINGS, "hostseal settings set"),
         Matter::Secret => ("the secret", "hostseal rotate"),
         _ => ("a node", "hostseal add or remove"),
     };
@@ -230,6 +239,7 @@ pub(super) fn problems(
     (roster, rows): (&Roster, &[MemberRow]),
     own: EntryId,
     config: &Config,
+    optional_for: Option<Duration>,
 ) -> Vec<Problem> {
     let view = roster.view();
     let mut problems = Vec::new();
@@ -240,6 +250,7 @@ pub(super) fn problems(
                      `hostseal status --cluster` on another node shows why; with a new token it can join again";
         problems.push(Problem::critical(ProblemCode::Other, None, words));
     }
+    problems.extend(wrapping(settings_in_force(view, None), rows, optional_for));
     problems.extend(later(roster));
     problems.extend(versions(rows));
     if let Some(trouble) = &status.config_error {
@@ -249,6 +260,21 @@ pub(super) fn problems(
     let of_store = status.problems.iter().filter(|problem| of_store.contains(&problem.code));
     problems.extend(of_store.cloned());
     problems
+}
+
+/// How far it is with a wrapped secret, as long as something is to be done. `optional_for` so long, hosts make keys without it.
+fn wrapping(settings: &str, rows: &[MemberRow], optional_for: Option<Duration>) -> Option<Problem> {
+    let key = ClusterKey::of(settings);
+    let words = WrapStage::of(&key, rows).in_words(&key)?;
+    let code = ProblemCode::WrapUnfinished;
+    if optional_for.is_none_or(|time| time < MOVE_MOST) {
+        return Some(Problem::warning(code, None, words));
+    }
+    let fix = "Until then hosts can make keys without the KMS. If somebody is waited for who is not coming: `hostseal remove` \
+               takes that host out, `hostseal settings set ppk.required= ppk.optional_until=` goes on without it, and `hostseal \
+               settings set secret.wrapped=` ends the use of the secret"
+        .to_owned();
+    Some(Problem::critical(code, None, words).mended_by(fix))
 }
 
 /// Nodes that do not know what this one does, and those that know more.

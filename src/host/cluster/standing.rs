@@ -11,7 +11,7 @@ use crate::host::answer::refusal;
 use crate::host::ledger::Asker;
 use crate::host::system::System;
 use crate::observe::cluster::{ClusterStatus, ClusterSummary, ConflictRow, DesiredState};
-use crate::observe::status::SCHEMA;
+use crate::observe::status::{SCHEMA, Status};
 use crate::observe::{MemberReport, MemberWord};
 use crate::roster::EntryId;
 use crate::types::{Protection, UnixTime};
@@ -66,11 +66,20 @@ impl Host {
         {
             return Ok(report.clone());
         }
-        let report = MemberReport::of(&self.status(system)?, self.overrides());
+        let status = self.status(system)?;
+        let report = self.report_of(&status);
         if let Some(cluster) = &mut self.cluster {
             cluster.standings.own = Some((now, report.clone()));
         }
         Ok(report)
+    }
+
+    /// What this host says of itself.
+    fn report_of(&self, status: &Status) -> MemberReport {
+        let opened = self.opened_mark();
+        let wrapped =
+            self.cluster.as_ref().map(|cluster| cluster.member_key(status, &self.setup.config, opened));
+        MemberReport::of(status, self.overrides(), wrapped)
     }
 
     /// Answers those whose question all have answered, or have had the time to.
@@ -109,8 +118,8 @@ impl Host {
         reports: &BTreeMap<EntryId, MemberReport>,
     ) -> anyhow::Result<ClusterStatus> {
         let status = self.status(system)?;
-        let (overrides, desired) = (self.overrides(), self.desired_now());
-        let own = MemberReport::of(&status, overrides);
+        let desired = self.desired_now();
+        let own = self.report_of(&status);
         if let Some(cluster) = &mut self.cluster {
             cluster.standings.heard.extend(reports.keys().map(|line| (*line, status.time)));
         }
@@ -141,6 +150,8 @@ impl Host {
             protected: rows.iter().filter_map(|row| row.protected).fold(0, u64::saturating_add),
         };
         let own_member = view.member(members.own());
+        let optional_since = cluster.and_then(|cluster| cluster.optional_since);
+        let optional_for = optional_since.map(|since| self.moment.now.saturating_duration_since(since));
         Ok(ClusterStatus {
             schema: SCHEMA,
             cluster: view.cluster.clone(),
@@ -152,7 +163,7 @@ impl Host {
             consistent: same && conflicts.is_empty(),
             summary,
             conflicts,
-            problems: problems(&status, (roster, &rows), members.own(), &self.setup.config),
+            problems: problems(&status, (roster, &rows), members.own(), &self.setup.config, optional_for),
             nodes: rows,
         })
     }

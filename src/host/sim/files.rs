@@ -175,7 +175,9 @@ impl World {
     pub(super) fn source(&self, at: usize) -> Source {
         let file = &self.hosts[at].file;
         let gives = matches!(file.place, Place::File);
-        Source { secrets: gives.then(|| self.secrets(at)), wraps: file.kms.is_some() }
+        let secrets = gives.then(|| self.secrets(at));
+        let wraps = secrets.as_ref().is_some_and(|secrets| secrets.root().is_some());
+        Source { secrets, wraps }
     }
 
     pub(super) fn settings(&self, at: usize) -> ike::Settings {

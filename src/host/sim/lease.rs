@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hostseal_kms_protocol::{KmsGift, KmsRefusal, Refusal};
 
 use super::cluster::{MILLISECOND, SECOND};
 use super::net::Weather;
 use super::world::World;
-use crate::config::KmsRules;
+use crate::config::{KmsRules, WrappedSecret};
 use crate::control::Reply;
+use crate::host::OfferTried;
 use crate::host::lease::AskId;
 use crate::host::unwrap::Unwrapped;
 use crate::identity::Secret;
@@ -34,18 +37,35 @@ pub(super) fn rules() -> KmsRules {
     }
 }
 
+/// What a key of a KMS makes of a secret, each `time` something else: no other key opens it.
+pub(super) fn wrapped_with(key: &str, secret: [u8; 32], time: u8) -> WrappedSecret {
+    let blob = STANDARD.encode([key.as_bytes(), b":", &secret, &[time]].concat());
+    WrappedSecret { key: key.to_owned(), digest: Secret::new(secret).digest(), blob }
+}
+
+/// What a KMS gives that is asked with this key.
+pub(super) fn opened(revoked: Option<&str>, key: &str, wrapped: &WrappedSecret) -> Result<[u8; 32], Refusal> {
+    let blob = STANDARD.decode(&wrapped.blob).expect("it is base64");
+    let secret = blob.strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b":"));
+    match secret.and_then(|secret| secret.first_chunk().copied()) {
+        _ if revoked == Some(key) => Err(Refusal::Disabled),
+        Some(secret) if Secret::new(secret).digest() == wrapped.digest => Ok(secret),
+        _ => Err(Refusal::Broken),
+    }
+}
+
 impl World {
     /// The KMS answers what the agent of a host asks. Says whether it has asked.
     pub(super) fn unwrap(&mut self, at: usize) -> bool {
-        let (moment, mut asked) = (self.moment(), false);
+        let (moment, mut asked) = (self.moment(), self.try_offer(at));
         while let Some(ask) = self.next_ask(at) {
             let answer = self.hosts[at].file.kms.clone().unwrap_or(Err(Refusal::Unavailable));
             let request_id = Some("r".to_owned());
             let answer = match answer {
-                Ok(()) => {
-                    let given = Arc::new(Secret::new(self.hosts[at].file.secret));
-                    Ok(KmsGift { given, why: None, request_id })
-                }
+                Ok(()) => self
+                    .asked_secret(at)
+                    .map_err(|refusal| KmsRefusal::because(refusal, "so it is"))
+                    .map(|secret| KmsGift { given: Arc::new(Secret::new(secret)), why: None, request_id }),
                 Err(refusal) => {
                     let why = (refusal == Refusal::Unavailable).then(|| "a time-out".to_owned());
                     Err(KmsRefusal { refusal, why, request_id })
@@ -65,6 +85,29 @@ impl World {
         asked
     }
 
+    /// The KMS answers what the agent of a host asks to try what its cluster offers.
+    fn try_offer(&mut self, at: usize) -> bool {
+        let host = &mut self.hosts[at];
+        let Some(agent) = host.agent.as_mut() else { return false };
+        let Some(offer) = agent.poll_offer(self.now) else { return false };
+        let answer = host.file.kms.clone().unwrap_or(Err(Refusal::Unavailable));
+        let answer = answer.and_then(|()| opened(self.revoked_key, &offer.rules.key, &offer.wrapped));
+        let answer = answer.map(|_| KmsGift { given: (), why: None, request_id: None });
+        let answer = answer.map_err(|refusal| KmsRefusal::because(refusal, "so it is"));
+        agent.handle_offer_tried(OfferTried { offer, answer });
+        true
+    }
+
+    /// What a KMS unwraps for the agent of a host, which asks it for what its configuration says.
+    fn asked_secret(&self, at: usize) -> Result<[u8; 32], Refusal> {
+        let host = &self.hosts[at];
+        let config = host.agent.as_ref().map(|agent| &agent.setup().config);
+        match config.and_then(|config| config.kms.as_ref().zip(config.secret.wrapped.as_ref())) {
+            Some((kms, wrapped)) => opened(self.revoked_key, &kms.key, wrapped),
+            None => Ok(host.file.secret),
+        }
+    }
+
     /// What the agent of a host asks that is to be answered now.
     fn next_ask(&mut self, at: usize) -> Option<AskId> {
         let host = &mut self.hosts[at];
@@ -77,7 +120,7 @@ impl World {
     }
 
     /// What was asked of the KMS is answered now.
-    fn hear_kms(&mut self) {
+    pub(super) fn hear_kms(&mut self) {
         self.kms_waits = false;
         (0..self.hosts.len()).for_each(|at| self.on(at, |_, _, _| {}));
     }

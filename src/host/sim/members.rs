@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -10,12 +11,16 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::cluster::{MILLISECOND, SECOND};
 use super::kernel::Leaves;
+use super::lease::opened;
 use super::net::Weather;
 use super::world::World;
-use crate::control::{ClusterReply, ClusterRequest, ErrorCode, Reply, Request, SecretLine, TokenOrder};
+use crate::control::{
+    ClusterReply, ClusterRequest, ErrorCode, Reply, Request, SecretLine, SettingsOrder, TokenOrder,
+};
 use crate::host::ClusterStart;
 use crate::host::membership::tests::{cluster, seeds};
 use crate::host::setup::{Secrets, Setup};
+use crate::identity::Secret;
 use crate::observe::cluster::{ClusterStatus, DesiredState, MemberRow, MemberTrouble};
 use crate::roster::{EntryId, RecoveryKey, Roster};
 use crate::store::{ClusterFiles, ClusterState, NodeKeys, credentials, member_config};
@@ -92,8 +97,14 @@ impl World {
 
     pub(super) fn member_secrets(&self, at: usize) -> Option<Secrets> {
         let Setup { config, node } = self.member_setup(at)?;
-        let credentials = credentials::load(&config, &node).expect("its key is there");
-        Some(Secrets::new(None, None, credentials))
+        let wrapped = config.secret.wrapped.as_ref();
+        let root = wrapped.map(|it| opened(None, &it.key, it).expect("its key has wrapped it"));
+        let root = root.map(|secret| Arc::new(Secret::new(secret)));
+        let credentials = credentials::load_with(&config, &node, root.as_deref()).expect("its key is there");
+        Some(match root {
+            Some(root) => Secrets::of_root(root, false, credentials),
+            None => Secrets::new(None, None, credentials),
+        })
     }
 
     /// Orders something about the cluster on a host, and waits for the answer.
@@ -337,7 +348,9 @@ fn what_was_ordered_on_two_sides_of_a_partition_comes_to_one_roster_and_the_lost
         let mut world = protected(5, seed);
         let sides: Vec<(usize, usize)> = (0..3).flat_map(|one| [(one, 3), (one, 4)]).collect();
         sides.iter().for_each(|(one, other)| world.cut(*one, *other));
-        world.order(0, ClusterRequest::SetSettings("[esp]\nreplay_window = 128\n".to_owned())).unwrap();
+        world
+            .order(0, ClusterRequest::SetSettings(SettingsOrder::of("[esp]\nreplay_window = 128\n")))
+            .unwrap();
         world.order(0, ClusterRequest::Disable).unwrap();
         world.order(4, ClusterRequest::Enable { try_s: None }).unwrap();
         world.run(60 * SECOND, None);
@@ -433,17 +446,17 @@ fn a_compromised_node_is_told_nothing_and_blocked_until_all_is_open() {
 fn settings_are_the_same_everywhere_and_wrong_ones_change_nothing() {
     let mut world = protected(3, 0);
     let settings = "[keying]\nrekey_after = \"2h\"\n";
-    let refused = world.order(0, ClusterRequest::SetSettings("[keying]\nrekey_after = \"2\"\n".to_owned()));
+    let set = |settings: &str| ClusterRequest::SetSettings(SettingsOrder::of(settings));
+    let refused = world.order(0, set("[keying]\nrekey_after = \"2\"\n"));
     assert!(refused.unwrap_err().contains("rekey_after"));
-    assert!(world.order(1, ClusterRequest::SetSettings(settings.to_owned())).unwrap_err().contains("admin"));
-    world.order(0, ClusterRequest::SetSettings(settings.to_owned())).unwrap();
+    assert!(world.order(1, set(settings)).unwrap_err().contains("admin"));
+    world.order(0, set(settings)).unwrap();
     let hours = |world: &World| {
         let of = |host: &super::world::Host| host.agent.as_ref().unwrap().setup().config.keying.rekey_after;
         world.hosts.iter().all(|host| of(host) == Duration::from_secs(7200))
     };
     assert!(world.run_until(5 * SECOND, hours));
-    let told = ClusterReply::Settings { toml: settings.to_owned(), on_trial: false };
-    assert_eq!(world.order(2, ClusterRequest::Settings), Ok(told));
+    assert_eq!(world.toml(2), settings);
     assert!(world.all_protected() && world.cluster_status(2).is_healthy());
 }
 
@@ -468,7 +481,7 @@ fn an_order_is_on_the_disk_before_anybody_hears_of_it() {
 fn an_order_waits_for_the_write_that_has_it() {
     let mut world = talking(3, 0);
     world.hosts[1].disk.delay = 2 * SECOND;
-    let settings = "[keying]\nrekey_after = \"2h\"\n".to_owned();
+    let settings = SettingsOrder::of("[keying]\nrekey_after = \"2h\"\n");
     world.order(0, ClusterRequest::SetSettings(settings)).unwrap();
     assert!(world.run_until(SECOND, World::is_one_roster));
     let asker = world.ask(1, Request::Cluster(ClusterRequest::Enable { try_s: None }));

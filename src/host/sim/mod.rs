@@ -40,3 +40,4 @@ mod trial;
 mod truth;
 mod view;
 mod world;
+mod wrapping;

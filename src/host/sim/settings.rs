@@ -3,7 +3,7 @@
 use super::cluster::{MILLISECOND, SECOND};
 use super::members::protected;
 use super::world::World;
-use crate::control::{ClusterReply, ClusterRequest};
+use crate::control::{ClusterReply, ClusterRequest, SettingsOrder};
 
 const SETTINGS: &str = "[esp]\nreplay_window = 128\n";
 
@@ -13,7 +13,7 @@ impl World {
         agents.all(|agent| agent.setup().config.esp.replay_window == replay_window)
     }
 
-    fn toml(&mut self, at: usize) -> String {
+    pub(super) fn toml(&mut self, at: usize) -> String {
         match self.order(at, ClusterRequest::Settings) {
             Ok(ClusterReply::Settings { toml, .. }) => toml,
             other => panic!("{other:?}"),
@@ -21,12 +21,44 @@ impl World {
     }
 }
 
+fn on_trial(seconds: u64) -> ClusterRequest {
+    ClusterRequest::SetSettings(SettingsOrder { try_s: Some(seconds), ..SettingsOrder::of(SETTINGS) })
+}
+
+/// Who has made settings from those of before would undo what was changed since, or make a trial last.
+#[test]
+fn settings_that_were_made_from_others_than_those_of_now_are_refused() {
+    let mut world = protected(2, 3);
+    let entry = |world: &mut World| match world.order(0, ClusterRequest::Settings) {
+        Ok(ClusterReply::Settings { entry, .. }) => entry,
+        other => panic!("{other:?}"),
+    };
+    let after = |entry: &str, toml: &str| {
+        let after = Some(entry.to_owned());
+        ClusterRequest::SetSettings(SettingsOrder { after, ..SettingsOrder::of(toml) })
+    };
+    let first = entry(&mut world);
+    assert_eq!(first, "");
+    world.order(0, after(&first, SETTINGS)).unwrap();
+    let refused = world.order(0, after(&first, "")).unwrap_err();
+    assert!(refused.contains("changed the settings meanwhile") && world.toml(0) == SETTINGS, "{refused}");
+    let second = entry(&mut world);
+    world.order(0, after(&second, "")).unwrap();
+    world.order(0, on_trial(60)).unwrap();
+    let tried = entry(&mut world);
+    for entry in [&second, &tried] {
+        world.order(0, after(entry, SETTINGS)).unwrap_err();
+    }
+    world.run(70 * SECOND, None);
+    assert_eq!(world.toml(0), "", "the trial did not come to last");
+}
+
 #[test]
 fn settings_on_trial_go_back_everywhere_also_where_their_node_is_dead_and_stay_where_they_are_confirmed() {
     for seed in 0..4 {
         let (mut world, confirms) = (protected(4, seed), seed % 2 == 1);
         let ways = world.ways();
-        world.order(0, ClusterRequest::TrySettings { toml: SETTINGS.to_owned(), try_s: 40 }).unwrap();
+        world.order(0, on_trial(40)).unwrap();
         world.run(4 * SECOND, Some((50 * MILLISECOND, &ways)));
         assert!(world.all_have(128), "{seed}");
         assert_eq!(world.toml(2), SETTINGS);
@@ -53,7 +85,7 @@ fn settings_on_trial_go_back_everywhere_also_where_their_node_is_dead_and_stay_w
 #[test]
 fn who_starts_anew_tries_nothing_and_has_what_is_confirmed() {
     let mut world = protected(3, 1);
-    world.order(0, ClusterRequest::TrySettings { toml: SETTINGS.to_owned(), try_s: 30 }).unwrap();
+    world.order(0, on_trial(30)).unwrap();
     world.run(3 * SECOND, None);
     world.stop(2);
     world.start(2);
@@ -65,7 +97,7 @@ fn who_starts_anew_tries_nothing_and_has_what_is_confirmed() {
     world.order(0, ClusterRequest::Confirm).unwrap();
     assert!(world.run_until(20 * SECOND, |world| world.all_have(128)));
     // What replaces a trial leads back to what was before it.
-    world.order(0, ClusterRequest::SetSettings(String::new())).unwrap();
+    world.order(0, ClusterRequest::SetSettings(SettingsOrder::default())).unwrap();
     assert!(world.run_until(20 * SECOND, |world| world.all_have(4096)));
 }
 

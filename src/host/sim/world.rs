@@ -116,6 +116,8 @@ pub(super) struct World {
     pub(super) vip: Option<Vip>,
     /// No KMS answers.
     pub(super) kms_waits: bool,
+    /// The key of a KMS that nobody may use any more.
+    pub(super) revoked_key: Option<&'static str>,
     /// Where hosts have the keys of members, if they are any.
     pub(super) keys: Option<TempDir>,
     timers: Timers<usize>,
@@ -181,6 +183,7 @@ impl World {
             imposter: None,
             vip: None,
             kms_waits: false,
+            revoked_key: None,
             keys: None,
             timers: Timers::default(),
             expiries: Timers::default(),

@@ -144,7 +144,7 @@ impl From<ProblemCode> for CheckId {
             ProblemCode::UnpairedAddress => Self::UnpairedAddress,
             ProblemCode::UnboundSa => Self::UnboundSa,
             ProblemCode::UnlistedPeer => Self::UnlistedPeer,
-            ProblemCode::KeyRevoked | ProblemCode::KeyOffline => Self::KmsKey,
+            ProblemCode::KeyRevoked | ProblemCode::KeyOffline | ProblemCode::WrapUnfinished => Self::KmsKey,
             ProblemCode::AuditNotWritten => Self::KmsAudit,
             ProblemCode::StoreAway | ProblemCode::StoreRefuses | ProblemCode::StoreStrange => Self::Store,
             ProblemCode::Other => Self::Other,

@@ -441,6 +441,7 @@ fn member(reason_code: Option<MemberTrouble>) -> MemberRow {
         roster_id: None,
         secret_id: None,
         keys: None,
+        wrapped: None,
         clock_skew_s: Some(ClockSkew { ms: 400 }),
         reason_code,
         reason: reason_code.map(|_| "the reason".to_owned()),

@@ -29,6 +29,7 @@ pub mod interop;
 mod keys;
 pub mod kms;
 mod kms_aws;
+mod kms_members;
 mod lives;
 mod logs;
 mod members;
@@ -118,6 +119,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         keys::ALL,
         kms::ALL,
         kms_aws::ALL,
+        kms_members::ALL,
         logs::ALL,
         certificates::ALL,
         derived::ALL,
