@@ -22,8 +22,6 @@ pub struct Basis {
     pub ppk: Option<PpkTag>,
     /// The PPK that this end would have had in them, by what it said then.
     pub wished_ppk: Option<PpkTag>,
-    /// It is the one that the peer chose of all that this end takes.
-    pub ppk_chosen: bool,
 }
 
 impl Basis {
@@ -51,11 +49,12 @@ impl Basis {
     }
 
     /// Whether its keys have the PPK that is wanted today, or this end has wished for it in vain and is content: a peer
-    /// that went on without, or chose another one because it does not know this one, is not asked for it again and again;
-    /// and with which one to begin is the choice of the end that began. Whichever end wants another one later asks.
+    /// that went on without is not asked for it again and again, and with which one to begin is the choice of the end that
+    /// began. One that has begun and got another one asks again, slowly: the peer may learn the wanted one and not be able
+    /// to begin.
     fn has_wanted_ppk(&self, settings: &Settings, remote: IpAddr) -> bool {
         let wanted = settings.credentials.ppks.get(&remote).and_then(PpkRule::wanted);
-        let is_content = self.ppk.is_none() || !self.initiated || self.ppk_chosen;
+        let is_content = self.ppk.is_none() || !self.initiated;
         self.ppk == wanted || (is_content && self.wished_ppk == wanted)
     }
 
@@ -65,8 +64,15 @@ impl Basis {
         self.ppk.as_ref().map_or(!rule.required, |tag| rule.has(tag))
     }
 
+    /// Whether it is to be replaced, and that may succeed later alone: the peer's proof is over before long, or the peer
+    /// has chosen another PPK than the one that this end began with.
+    pub fn may_do_better(&self, settings: &Settings, wall: Option<UnixTime>) -> bool {
+        let chose_another = self.initiated && self.ppk.is_some() && self.ppk != self.wished_ppk;
+        chose_another || self.ends_soon(settings, wall)
+    }
+
     /// Whether the peer's proof ends before its keys would be renewed, at the time of day `wall`.
-    pub fn ends_soon(&self, settings: &Settings, wall: Option<UnixTime>) -> bool {
+    fn ends_soon(&self, settings: &Settings, wall: Option<UnixTime>) -> bool {
         let next = wall.map(|wall| wall.after(settings.rekey_after));
         self.theirs.until().zip(next).is_some_and(|(until, next)| until < next)
     }

@@ -151,14 +151,14 @@ impl Keep {
         self.esp_blocked &= failure.code() != FailureCode::NoProposal;
     }
 
-    /// The peer has proven itself. `ends_soon`: its proof is over before long, and it may do better later.
-    pub(super) fn ike_established(&mut self, ends_soon: bool) {
+    /// The peer has proven itself. `may_do_better`: it is asked again, and more seldom each time.
+    pub(super) fn ike_established(&mut self, may_do_better: bool) {
         self.greeted = true;
         self.standing = Standing::Known;
         (self.ike_failures, self.unproven) = (0, None);
         let fallback = std::mem::take(&mut self.fallback);
         let failures = self.proof_failures.saturating_add(1);
-        self.proof_failures = if ends_soon { failures } else { fallback.into() };
+        self.proof_failures = if may_do_better { failures } else { fallback.into() };
         self.last_failure.take_if(|(scope, _)| *scope != FailureScope::Child);
     }
 

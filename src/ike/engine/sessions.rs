@@ -95,12 +95,12 @@ impl Engine {
     fn note_established(&mut self, now: Instant, bond: Bond, key: SessionKey) {
         let wall = self.wall(now);
         let basis = self.established(key).map(Established::basis);
-        let ends_soon = basis.is_some_and(|basis| basis.ends_soon(&self.settings, wall));
+        let may_do_better = basis.is_some_and(|basis| basis.may_do_better(&self.settings, wall));
         let took = self.established(key).map(|session| session.since() - session.begun());
         self.out.counters.handshakes.done += 1;
         took.into_iter().for_each(|took| self.out.counters.handshake_durations.note(took));
         let Some(keep) = self.pairs.get_mut(&bond) else { return };
-        keep.ike_established(ends_soon);
+        keep.ike_established(may_do_better);
         self.drop_former(now, bond, key);
         self.have_confirmed(now, bond);
         let mut proven = self.sessions_of(bond);

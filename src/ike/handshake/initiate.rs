@@ -383,7 +383,6 @@ impl AwaitAuthResponse {
                 initiated: true,
                 ppk: self.asking.half_open.mixing.used().cloned(),
                 wished_ppk: self.asking.half_open.mixing.wished().cloned(),
-                ppk_chosen: self.asking.half_open.mixing.mixed_in().is_early(),
             },
         };
         let mut session = Established::new(cx, proof, introduction, self.asking.half_open.sa);

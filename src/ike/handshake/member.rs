@@ -183,7 +183,6 @@ impl AwaitVerdict {
             initiated: half_open.sa.is_initiator(),
             ppk: None,
             wished_ppk: None,
-            ppk_chosen: false,
         };
         let HalfOpen { path, begun, sa, .. } = half_open;
         let introduction = Introduction { path, begun, foreign: false, greeted, basis };

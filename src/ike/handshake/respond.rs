@@ -241,7 +241,6 @@ impl AwaitAuthRequest {
                 initiated: false,
                 ppk: self.half_open.mixing.used().cloned(),
                 wished_ppk: self.half_open.mixing.wished().cloned(),
-                ppk_chosen: false,
             },
         };
         let ours = self.half_open.sa.ours();
