@@ -450,6 +450,18 @@ fn a_ppk_comes_to_whoever_cannot_ask_for_it() {
     }
 }
 
+/// Whoever takes none of several is not asked for the next one: it was shown all of them.
+#[test]
+fn who_takes_none_is_shown_them_once() {
+    let mut net = two(85, [Some((&[TWO[0], ONE[0]], true)), Some((&[("three", 24)], true))]);
+    net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
+    net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
+    net.run(Duration::from_millis(400));
+    let begun = net.sent.iter().filter(|it| is_init(it) && it.local == Net::socket(0));
+    assert_eq!(begun.count(), 1);
+    assert!(is_said(&net, 0, "the peer takes no PPK of this host (\"two\", \"one\")"));
+}
+
 /// Two hosts of which the first begins. What `is_held` tells is lost until one such datagram was sent and `change` is done.
 fn changed_while_held(
     seed: u64,
