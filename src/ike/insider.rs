@@ -2,7 +2,7 @@
 //! of this thread are changed before they are encrypted, so that everything behind the authentication can be shown
 //! what no honest peer says.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -27,6 +27,7 @@ type Tampering = Box<dyn FnMut(&mut Draft)>;
 
 thread_local! {
     static TAMPERING: RefCell<Option<Tampering>> = const { RefCell::new(None) };
+    static IS_COVERED: Cell<bool> = const { Cell::new(false) };
     static KNOWN: RefCell<BTreeMap<IpAddr, &'static [PpkNumbers]>> =
         const { RefCell::new(BTreeMap::new()) };
 }
@@ -36,9 +37,16 @@ pub fn tamper(change: impl FnMut(&mut Draft) + 'static) {
     TAMPERING.with_borrow_mut(|slot| *slot = Some(Box::new(change)));
 }
 
+/// Until then, AUTH of these engines covers what they have made of IKE_INTERMEDIATE.
+#[cfg(test)]
+pub(super) fn cover_tampering() {
+    IS_COVERED.set(true);
+}
+
 /// Engines of this thread are honest again.
 pub fn stop_tampering() {
     TAMPERING.with_borrow_mut(|slot| *slot = None);
+    IS_COVERED.set(false);
 }
 
 /// On this thread, the engines of these hosts alone know nothing of PPKs in IKE_INTERMEDIATE, as earlier agents.
@@ -62,6 +70,11 @@ impl Engine {
     pub fn pass_for_foreign(&mut self) {
         self.vendor_id = Payload::VendorId(b"somebody else's software".to_vec());
     }
+}
+
+/// What AUTH covers of `draft`.
+pub(super) fn covered_of(draft: Draft) -> Draft {
+    if IS_COVERED.get() { tampered(draft) } else { draft }
 }
 
 /// What becomes of `draft`.

@@ -11,7 +11,7 @@ use crate::ike::Entropy;
 use crate::ike::crypto::cipher::unpadded;
 use crate::ike::crypto::keys::{IkeKeys, Spis};
 #[cfg(any(test, fuzzing))]
-use crate::ike::insider::{Draft, tampered};
+use crate::ike::insider::{Draft, covered_of, tampered};
 use crate::ike::outbox::Cx;
 use crate::ike::reason::{Failed, Reason};
 use crate::ike::wire::codes::{Exchange, payload};
@@ -126,6 +126,8 @@ impl IkeSa {
         let mut text = Vec::new();
         write_chain(payloads, &mut text);
         let first = payloads.first().map_or(payload::NONE, Payload::kind);
+        #[cfg(any(test, fuzzing))]
+        let Draft { first, text, .. } = covered_of(Draft { exchange: exchange.0, response, first, text });
         covered(&self.header(exchange, response, message_id), first, &text)
     }
 

@@ -13,7 +13,7 @@ use crate::ike::control::Purpose;
 use crate::ike::crypto::Hidden;
 use crate::ike::crypto::keys::{Nonces, Seed, Spis, derive, ppk_confirmation};
 use crate::ike::crypto::suite::Suite;
-use crate::ike::insider::know_draft_of_early_ppks;
+use crate::ike::insider::{cover_tampering, know_draft_of_early_ppks};
 use crate::ike::path::Bond;
 use crate::ike::tests::proof::{Pem, knowing};
 use crate::ike::wire::codes::{Exchange, notify};
@@ -751,6 +751,49 @@ fn an_early_ppk_is_named_shown_and_chosen() {
     assert!((0..2).any(|at| is_said(&net, at, "the peer takes no PPK of this host (\"one\")")));
 }
 
+/// What a member may say that has gone bad, and has AUTH cover it.
+#[test]
+fn a_member_that_says_odd_things_of_ppks_gets_in_with_the_right_one_alone() {
+    let wrong = || Payload::notify(notify::PPK_IDENTITY_KEY, [&[2][..], b"one", &[0; 8]].concat());
+    let choice = |id: &[u8]| Payload::notify(notify::PPK_IDENTITY, [&[2], id].concat());
+    type Change = Box<dyn FnMut(&mut Vec<Payload>)>;
+    let cases: [(Exchange, bool, Change, Result<(), &str>); 5] = [
+        // The right one is there, too.
+        (Exchange::IKE_INTERMEDIATE, false, Box::new(move |it| it.insert(0, wrong())), Ok(())),
+        (Exchange::IKE_INTERMEDIATE, false, Box::new(move |it| it.push(wrong())), Ok(())),
+        // Not what was shown.
+        (
+            Exchange::IKE_INTERMEDIATE,
+            true,
+            Box::new(move |it| it.splice(.., [choice(b"two")]).for_each(drop)),
+            Err("uses PPK \"two\", which is not known here"),
+        ),
+        // The first word counts.
+        (Exchange::IKE_INTERMEDIATE, true, Box::new(move |it| it.push(choice(b"two"))), Ok(())),
+        // It is in the keys already.
+        (Exchange::IKE_AUTH, true, Box::new(move |it| it.push(choice(b"two"))), Ok(())),
+    ];
+    for (at, (exchange, answer, change, expected)) in cases.into_iter().enumerate() {
+        let mut net = two(88, [Some((ONE, true)); 2]);
+        tamper_with(exchange, answer, change);
+        cover_tampering();
+        net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
+        net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
+        net.run(5 * SECOND);
+        stop_tampering();
+        match expected {
+            Ok(()) => {
+                net.assert_one_pair(0, 1);
+                assert_eq!([used(&net, 0), used(&net, 1)].map(|it| it.unwrap()), ["one", "one"], "{at}");
+            }
+            Err(words) => {
+                assert!(net.hosts.iter().all(|host| host.children.is_empty()), "{at}");
+                assert!(is_said(&net, 0, words), "{at}");
+            }
+        }
+    }
+}
+
 /// Whoever has proven nothing names as many as a message may have payloads, and no more.
 #[test]
 fn a_request_that_names_too_many_is_refused() {
@@ -858,11 +901,13 @@ proptest! {
         }
     }
 
-    /// The same in IKE_INTERMEDIATE.
+    /// The same in IKE_INTERMEDIATE, from somebody on the way, or from a member that has AUTH cover it. Both ends think the
+    /// same of the keys, and they go without where none is required and the member says nothing of the right one.
     #[test]
     fn any_early_word_of_ppks_is_taken_without_panic(
         words in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..80)), 0..5),
         keeps: bool,
+        is_covered: bool,
         answer: bool,
         required: bool,
     ) {
@@ -873,16 +918,23 @@ proptest! {
             let words = words.iter().map(|(kind, data)| Payload::notify(kinds[usize::from(*kind)], data.clone()));
             payloads.extend(words);
         });
+        if is_covered {
+            cover_tampering();
+        }
         net.keep(0, 1);
         net.run(5 * SECOND);
         stop_tampering();
+        let may_lack = is_covered && !required && !answer && !keeps;
         for at in 0..2 {
             for spi in net.hosts[at].children.keys() {
-                let PpkUse::Used(tag) = net.hosts[at].engine.ppk_of(pair(at, 1 - at), *spi).unwrap() else {
-                    panic!("keys without a PPK");
-                };
-                prop_assert_eq!(tag.id(), "one");
+                match net.hosts[at].engine.ppk_of(pair(at, 1 - at), *spi).unwrap() {
+                    PpkUse::Used(tag) => prop_assert_eq!(tag.id(), "one"),
+                    PpkUse::None => prop_assert!(may_lack, "keys without a PPK"),
+                }
             }
+        }
+        if net.is_one_pair(0, 1) {
+            prop_assert_eq!(used(&net, 0), used(&net, 1));
         }
     }
 
