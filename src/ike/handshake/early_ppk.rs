@@ -9,7 +9,7 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
 use super::half_open::HalfOpen;
-use super::ppk::{MixedIn, PpkNumbers, named, ppk_id, shown};
+use super::ppk::{MixedIn, known_ppk_numbers, named, ppk_id, shown};
 use crate::identity::Ppk;
 use crate::ike::crypto::keys::{PPK_CONFIRMATION, ppk_confirmation};
 use crate::ike::outbox::Cx;
@@ -37,12 +37,9 @@ pub(super) fn ppk_choice(ppk: &Ppk) -> Payload {
 }
 
 impl HalfOpen {
-    /// By which numbers both ends speak of early PPKs, where they have agreed on that.
-    fn early(&self) -> Option<PpkNumbers> {
-        match self.mixing.mixed_in() {
-            MixedIn::Intermediate(numbers) => Some(numbers),
-            MixedIn::Nothing | MixedIn::Auth => None,
-        }
+    /// Whether a PPK comes in there.
+    fn is_early(&self) -> bool {
+        self.mixing.mixed_in() == MixedIn::Intermediate
     }
 
     fn confirmation(&self, ppk: &Ppk) -> [u8; PPK_CONFIRMATION] {
@@ -51,15 +48,19 @@ impl HalfOpen {
 
     /// Whether there is an exchange before IKE_AUTH.
     pub(super) fn needs_intermediate(&self) -> bool {
-        self.sa.keys.suite.additional.is_some() || self.early().is_some()
+        self.sa.keys.suite.additional.is_some() || self.is_early()
     }
 
     /// What our request says of PPKs: all that are taken here, the one that is wanted first.
+    ///
+    /// It says so whatever the answer to the first message says of PPKs: that may be a copy which was changed on the way,
+    /// and the responder takes one request alone. One that knows nothing of them there ignores them (RFC 7296 section
+    /// 3.10.1).
     pub(super) fn name_ppks(&mut self, cx: &Cx<'_>) -> Result<Vec<Payload>, Reason> {
-        let Some(numbers) = self.early() else { return Ok(Vec::new()) };
+        let Some(numbers) = self.mixing.numbers() else { return Ok(Vec::new()) };
         // The settings may have changed since the first message.
         let rule = self.ppks(cx).filter(|rule| !rule.keys.is_empty()).ok_or(BadPpk::Changed)?;
-        self.mixing.wish(rule);
+        self.mixing.offer(rule);
         let payload = |ppk: &Arc<Ppk>| {
             let data = [named(ppk), self.confirmation(ppk).to_vec()].concat();
             Payload::notify(numbers.name(), data)
@@ -72,11 +73,16 @@ impl HalfOpen {
     /// Whoever asks has proven nothing: however many it names, which are as many as a message may have payloads, it costs
     /// one computation for each PPK of ours.
     pub(super) fn choose_ppk(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Option<Arc<Ppk>>, Reason> {
-        let Some(numbers) = self.early() else { return Ok(None) };
+        if !self.is_early() {
+            return Ok(None);
+        }
         let rule = self.ppks(cx).ok_or(BadPpk::Changed)?;
         self.mixing.wish(rule);
+        // By any numbers: a copy of our answer may have told the initiator others.
+        let numbers = known_ppk_numbers(self.path.pair.local);
+        let is_name = |kind| numbers.iter().any(|numbers| numbers.name() == kind);
         let ours: Vec<_> = rule.keys.iter().map(|ppk| (ppk, self.confirmation(ppk))).collect();
-        let shows = parts.notifies().filter(|notify| notify.kind == numbers.name());
+        let shows = parts.notifies().filter(|notify| is_name(notify.kind));
         let shows: Vec<_> = shows.filter_map(|notify| ShownPpk::read(&notify.data)).collect();
         let of = |it: &ShownPpk<'_>| {
             let same = |(ppk, confirmation): &&(&Arc<Ppk>, [u8; PPK_CONFIRMATION])| {
@@ -99,25 +105,32 @@ impl HalfOpen {
         }
     }
 
-    /// The one that the responder has chosen. `None`: it has none of ours, and goes on without.
-    pub(super) fn chosen_ppk(&self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Option<Arc<Ppk>>, Reason> {
-        if self.early().is_none() {
+    /// The one that the responder has chosen. `None`: it has none of ours and goes on without, or one comes with IKE_AUTH.
+    ///
+    /// Copies of its first message may differ in what they say of that. Here speaks who has made the keys: what it does
+    /// says which of them is gone by from here on, and AUTH covers that one.
+    pub(super) fn chosen_ppk(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Option<Arc<Ppk>>, Reason> {
+        if self.mixing.offered().is_empty() {
             return Ok(None);
         }
         let rule = self.ppks(cx).ok_or(BadPpk::Changed)?;
         let Some(choice) = parts.notify(notify::PPK_IDENTITY) else {
-            return if rule.required { Err(BadPpk::Missing.into()) } else { Ok(None) };
+            let comes_later = self.go_by(MixedIn::Auth);
+            return if rule.required && !comes_later { Err(BadPpk::Missing.into()) } else { Ok(None) };
         };
-        let chosen = ppk_id(&choice.data).and_then(|id| rule.named(id));
+        let id = ppk_id(&choice.data).filter(|_| self.go_by(MixedIn::Intermediate));
+        let chosen = self.mixing.offered().iter().find(|tag| Some(tag.id().as_bytes()) == id);
         let unknown = || BadPpk::Unknown(shown(choice.data.get(1..).unwrap_or_default()));
-        Ok(Some(Arc::clone(chosen.ok_or_else(unknown)?)))
+        let chosen = chosen.ok_or_else(unknown)?;
+        // The settings may have changed since the request.
+        let ppk = rule.keys.iter().find(|ppk| ppk.tag() == *chosen).ok_or(BadPpk::Changed)?;
+        Ok(Some(Arc::clone(ppk)))
     }
 
     /// What it means that the responder refused our request.
-    pub(super) fn refused_ppks(&self, cx: &Cx<'_>, refusal: Refusal) -> Reason {
-        match self.ppks(cx).filter(|_| self.early().is_some() && refusal == Refusal::Authentication) {
-            Some(rule) => BadPpk::NoneTaken(rule.keys.iter().map(|ppk| ppk.id().to_owned()).collect()).into(),
-            None => refusal.into(),
-        }
+    pub(super) fn refused_ppks(&self, refusal: Refusal) -> Reason {
+        let ids: Vec<_> = self.mixing.offered().iter().map(|tag| tag.id().to_owned()).collect();
+        let takes_none = !ids.is_empty() && refusal == Refusal::Authentication;
+        if takes_none { BadPpk::NoneTaken(ids).into() } else { refusal.into() }
     }
 }

@@ -19,7 +19,7 @@ use crate::ike::session::fragment::Whole;
 use crate::ike::session::ike_sa::IkeSa;
 use crate::ike::session::life::Greeting;
 use crate::ike::wire::codes::{Exchange, notify};
-use crate::ike::wire::{Id, Message, Parts, Payload};
+use crate::ike::wire::{Header, Id, Message, Parts, Payload};
 use crate::types::Method;
 
 /// An IKE SA with a peer that has yet to prove itself.
@@ -81,6 +81,8 @@ pub fn fragments(cx: &Cx<'_>, path: &Path, parts: &Parts<'_>) -> Option<usize> {
 /// A request of ours to a peer that has yet to prove itself, until it is answered.
 pub struct Asking {
     pub(super) half_open: HalfOpen,
+    exchange: Exchange,
+    message_id: u32,
     sent: Retransmission,
 }
 
@@ -93,6 +95,11 @@ impl Asking {
     /// The network is there again after a while without.
     pub(super) fn path_is_back(&mut self, now: Instant) {
         self.sent.restart(now, TRIES_HANDSHAKE);
+    }
+
+    /// Whether a message with this header can be the answer.
+    pub(super) fn awaits(&self, header: &Header) -> bool {
+        (header.exchange, header.message_id) == (self.exchange, self.message_id)
     }
 
     /// When the request is due again.
@@ -113,7 +120,7 @@ impl HalfOpen {
         let request = self.sa.encrypt(cx.entropy, exchange, false, message_id, payloads)?;
         cx.out.transmit_all(&self.path, &request);
         let sent = Retransmission::new(cx.now, request, TRIES_HANDSHAKE).by(cx.late);
-        Ok(Asking { half_open: self, sent })
+        Ok(Asking { half_open: self, exchange, message_id, sent })
     }
 
     /// Takes in a message of the exchange that is waited for. `None`: it is something else, is not authentic,
@@ -154,6 +161,21 @@ impl HalfOpen {
     pub(super) fn may_be(&mut self, other: HalfOpen) {
         let HalfOpen { response, peer, path, mixing, .. } = other;
         self.variants.push(Variant { response, ppk_mixed_in: mixing.mixed_in(), peer, path });
+    }
+
+    /// Goes by an answer which says that a PPK comes in there. Whether there is one.
+    pub(super) fn go_by(&mut self, mixed_in: MixedIn) -> bool {
+        if self.mixing.mixed_in() == mixed_in {
+            return true;
+        }
+        let Some(other) = self.variants.iter_mut().find(|it| it.ppk_mixed_in == mixed_in) else {
+            return false;
+        };
+        std::mem::swap(&mut self.response, &mut other.response);
+        std::mem::swap(&mut self.peer, &mut other.peer);
+        std::mem::swap(&mut self.path, &mut other.path);
+        other.ppk_mixed_in = self.mixing.replace_mixed_in(mixed_in);
+        true
     }
 
     /// Checks AUTH of a responder, which covers what it has truly said.

@@ -57,13 +57,22 @@ pub enum Step {
     Over(Failure),
 }
 
+/// What an answer leads to. Several that lead to the same are followed up once.
+struct Tried {
+    /// What the other end proves itself with (SK_p).
+    theirs: Hidden,
+    /// IKE_INTERMEDIATE follows. Copies of one answer may differ in that: the peer waits for it, or for IKE_AUTH, and is
+    /// silent when the other one comes.
+    intermediate: bool,
+}
+
 /// An attempt of ours.
 pub struct Initiation {
     first: FirstMessage,
     /// Those who have answered, each with its place in `tried`.
     candidates: Vec<(usize, Candidate)>,
-    /// What the other end proves itself with (SK_p), of each answer so far. The same keys are not used twice.
-    tried: Vec<Hidden>,
+    /// What the answers so far lead to.
+    tried: Vec<Tried>,
     /// Answers that keys were made of.
     answers: usize,
     /// Why the last candidate came to nothing.
@@ -122,9 +131,10 @@ impl Candidate {
         &mut self.asking_mut().half_open
     }
 
-    /// Whether a message is authentic with its keys.
-    fn decrypts(&self, message: &Message<'_>) -> bool {
-        message.encrypted.is_some_and(|encrypted| self.half_open().sa.decrypt(&encrypted).is_some())
+    /// Whether it waits for such a message, and the message is authentic with its keys.
+    fn fits(&self, message: &Message<'_>) -> bool {
+        self.asking().awaits(&message.header)
+            && message.encrypted.is_some_and(|encrypted| self.half_open().sa.decrypt(&encrypted).is_some())
     }
 
     fn handle_message(self, cx: &mut Cx<'_>, message: &Message<'_>) -> Step {
@@ -214,25 +224,31 @@ impl Initiation {
     }
 
     /// Follows an answer up.
-    fn consider(&mut self, cx: &mut Cx<'_>, half_open: HalfOpen) -> Option<Session> {
-        let theirs = half_open.keys.peer.expose();
-        if let Some(at) = self.tried.iter().position(|keys| keys.expose().ct_eq(theirs).into()) {
+    fn consider(&mut self, cx: &mut Cx<'_>, mut half_open: HalfOpen) -> Option<Session> {
+        let theirs = Hidden::new(half_open.keys.peer.expose().to_vec());
+        let intermediate = half_open.needs_intermediate();
+        let has_keys = |it: &Tried| bool::from(it.theirs.expose().ct_eq(theirs.expose()));
+        if let Some(at) = self.tried.iter().position(|it| it.intermediate == intermediate && has_keys(it)) {
             // One copy of the peer's answer was changed on the way, in what no key depends on.
             if let Some((_, same)) = self.candidates.iter_mut().find(|(tried, _)| *tried == at) {
                 same.half_open_mut().may_be(half_open);
             }
             return None;
         }
-        self.tried.push(Hidden::new(theirs.to_vec()));
+        if self.tried.iter().any(has_keys) {
+            half_open.sa.stand_apart();
+        }
+        self.tried.push(Tried { theirs, intermediate });
         self.first.request_mut().pause(cx.now);
         let step = half_open.go_on(cx);
         self.take(self.tried.len() - 1, step)
     }
 
-    /// An encrypted message. Several candidates may have the same indexes: it is for the one whose keys fit.
+    /// An encrypted message. Several candidates may have the same indexes: it is for the one that waits for it and
+    /// has its keys.
     fn handle_encrypted(&mut self, cx: &mut Cx<'_>, message: &Message<'_>) -> Option<Session> {
         let owns = |(_, it): &(usize, Candidate)| it.half_open().sa.owns(&message.header);
-        let fits = self.candidates.iter().position(|it| owns(it) && it.1.decrypts(message));
+        let fits = self.candidates.iter().position(|it| owns(it) && it.1.fits(message));
         let Some(at) = fits.or_else(|| self.candidates.iter().position(owns)) else {
             cx.out.counters.unexpected += 1;
             return None;

@@ -139,7 +139,7 @@ impl AwaitIntermediateResponse {
         let parts = Parts(&payloads);
         let half_open = &mut self.asking.half_open;
         if let Some(refusal) = parts.refusal() {
-            return Err(half_open.refused_ppks(cx, refusal));
+            return Err(half_open.refused_ppks(refusal));
         }
         let secret = match &self.key {
             Some(key) => Some(key.agree(public_value(key.additional(), &parts)?)?),

@@ -11,7 +11,7 @@ use crate::identity::{Ppk, PpkRule, PpkTag};
 use crate::ike::crypto::Hidden;
 use crate::ike::crypto::keys::AuthKeys;
 #[cfg(any(test, fuzzing))]
-use crate::ike::insider::known_ppk_numbers;
+pub(super) use crate::ike::insider::known_ppk_numbers;
 use crate::ike::outbox::Cx;
 use crate::ike::reason::{BadPpk, BadProof, Reason, Refusal};
 use crate::ike::wire::codes::{notify, ppk};
@@ -36,7 +36,7 @@ pub enum MixedIn {
     #[default]
     Nothing,
     /// IKE_INTERMEDIATE (RFC 9867): all keys have it from then on.
-    Intermediate(PpkNumbers),
+    Intermediate,
     /// IKE_AUTH (RFC 8784): the keys of children have it, and those of the successors of the IKE SA.
     Auth,
 }
@@ -46,6 +46,10 @@ pub enum MixedIn {
 pub struct Mixing {
     /// What both ends have agreed on.
     mixed_in: MixedIn,
+    /// By which numbers this end speaks of early PPKs, where it has PPKs and knows of early ones.
+    numbers: Option<PpkNumbers>,
+    /// Those that our request in IKE_INTERMEDIATE names.
+    offered: Vec<PpkTag>,
     /// The one that this end would have had in the keys, by what it has said itself in this handshake: settings may change
     /// under way, and what came too late is to be said in another one.
     wished: Option<PpkTag>,
@@ -61,8 +65,27 @@ impl Mixing {
     /// One at the end of IKE_SA_INIT of the host `local`. `rule`: what this end said it has, `theirs`: what the peer's
     /// message says.
     pub fn new(rule: Option<&PpkRule>, local: IpAddr, theirs: &Parts<'_>) -> Self {
-        let mixed_in = rule.map_or(MixedIn::Nothing, |_| MixedIn::of(local, theirs));
-        Self { mixed_in, wished: rule.and_then(PpkRule::wanted), ..Self::default() }
+        let Some(rule) = rule else { return Self::default() };
+        let (known, says) = (known_ppk_numbers(local), |kind| theirs.notify(kind).is_some());
+        // RFC 9867 section 3.1: it needs the exchange.
+        let early = known.iter().find(|it| says(notify::INTERMEDIATE_EXCHANGE_SUPPORTED) && says(it.wish()));
+        let mixed_in = match early {
+            Some(_) => MixedIn::Intermediate,
+            None if says(notify::USE_PPK) => MixedIn::Auth,
+            None => MixedIn::Nothing,
+        };
+        let numbers = early.or(known.first()).copied();
+        Self { mixed_in, numbers, wished: rule.wanted(), ..Self::default() }
+    }
+
+    /// What a responder says of it in IKE_SA_INIT.
+    pub(super) fn payload(&self) -> Option<Payload> {
+        let kind = match self.mixed_in {
+            MixedIn::Nothing => return None,
+            MixedIn::Intermediate => self.numbers?.wish(),
+            MixedIn::Auth => notify::USE_PPK,
+        };
+        Some(Payload::notify(kind, Vec::new()))
     }
 
     /// Where the PPK comes in.
@@ -70,9 +93,30 @@ impl Mixing {
         self.mixed_in
     }
 
+    /// Takes over what another answer to the same request says. Gives back what this one says.
+    pub(super) fn replace_mixed_in(&mut self, mixed_in: MixedIn) -> MixedIn {
+        std::mem::replace(&mut self.mixed_in, mixed_in)
+    }
+
+    /// By which numbers this end speaks of early PPKs, where it does.
+    pub(super) fn numbers(&self) -> Option<PpkNumbers> {
+        self.numbers
+    }
+
     /// The rule of this end by now: its settings may have changed since IKE_SA_INIT.
     pub(super) fn wish(&mut self, rule: &PpkRule) {
         self.wished = rule.wanted();
+    }
+
+    /// Our request in IKE_INTERMEDIATE names those of `rule`.
+    pub(super) fn offer(&mut self, rule: &PpkRule) {
+        self.wish(rule);
+        self.offered = rule.keys.iter().map(|ppk| ppk.tag()).collect();
+    }
+
+    /// What that request names.
+    pub(super) fn offered(&self) -> &[PpkTag] {
+        &self.offered
     }
 
     /// All keys have this one now.
@@ -117,45 +161,16 @@ impl PpkNumbers {
     }
 }
 
-impl MixedIn {
-    /// What an end says in IKE_SA_INIT that would have it so.
-    pub(super) fn payload(self) -> Option<Payload> {
-        let kind = match self {
-            Self::Nothing => return None,
-            Self::Intermediate(numbers) => numbers.wish(),
-            Self::Auth => notify::USE_PPK,
-        };
-        Some(Payload::notify(kind, Vec::new()))
-    }
-
-    /// Whether all keys have it from IKE_AUTH on.
-    pub(super) fn is_early(self) -> bool {
-        matches!(self, Self::Intermediate(_))
-    }
-
-    /// What the host `local`, which has PPKs, and the sender of these parts agree on.
-    fn of(local: IpAddr, theirs: &Parts<'_>) -> Self {
-        let says = |kind| theirs.notify(kind).is_some();
-        // RFC 9867 section 3.1: it needs the exchange.
-        let early = says(notify::INTERMEDIATE_EXCHANGE_SUPPORTED);
-        match known_ppk_numbers(local).iter().find(|numbers| early && says(numbers.wish())) {
-            Some(numbers) => Self::Intermediate(*numbers),
-            None if says(notify::USE_PPK) => Self::Auth,
-            None => Self::Nothing,
-        }
-    }
-}
-
 /// By which numbers the host `local` speaks of PPKs in IKE_INTERMEDIATE: all of this version do by any.
 #[cfg(not(any(test, fuzzing)))]
-fn known_ppk_numbers(_local: IpAddr) -> &'static [PpkNumbers] {
+pub(super) fn known_ppk_numbers(_local: IpAddr) -> &'static [PpkNumbers] {
     &PpkNumbers::ALL
 }
 
 /// What the first message of the host `local` says, which has PPKs.
 pub(super) fn ppk_offer(local: IpAddr) -> impl Iterator<Item = Payload> {
-    let early = known_ppk_numbers(local).iter().copied().map(MixedIn::Intermediate);
-    std::iter::once(MixedIn::Auth).chain(early).filter_map(MixedIn::payload)
+    let early = known_ppk_numbers(local).iter().map(|numbers| numbers.wish());
+    std::iter::once(notify::USE_PPK).chain(early).map(|kind| Payload::notify(kind, Vec::new()))
 }
 
 /// What the peer calls a PPK, for people. It has proven nothing, so it gets no words in.

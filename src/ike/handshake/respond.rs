@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::first_request::Attempt;
 use super::half_open::{HalfOpen, fragmentation_supported, fragments};
 use super::intermediate::{Answered, AwaitIntermediateRequest, intermediate_supported};
-use super::ppk::Mixing;
+use super::ppk::{MixedIn, Mixing};
 use super::session::Session;
 use crate::identity::Proof;
 use crate::ike::auth;
@@ -119,8 +119,7 @@ impl AwaitAuthRequest {
         let peer = Peer::read(&parts);
         // RFC 8784 section 3: whether one is required shows with IKE_AUTH, where it is known who asks.
         let mixing = Mixing::new(cx.settings.ppks(path.bond()), path.pair.local, &parts);
-        let mixed_in = mixing.mixed_in();
-        let intermediate = suite.additional.is_some() || mixed_in.is_early();
+        let intermediate = suite.additional.is_some() || mixing.mixed_in() == MixedIn::Intermediate;
         let mut payloads = vec![
             Payload::Sa(vec![answer]),
             Payload::Ke(Ke { group: group.id(), data: key.public().to_vec() }),
@@ -138,7 +137,7 @@ impl AwaitAuthRequest {
                 Some(Payload::notify(notify::CHILDLESS_IKEV2_SUPPORTED, Vec::new()))
             }
         });
-        payloads.extend(mixed_in.payload());
+        payloads.extend(mixing.payload());
         let response = init_answer(&message.header, spis.responder, &payloads);
         cx.out.transmit(&path, response.clone());
         let rekey_at = cx.rekey_time(path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);

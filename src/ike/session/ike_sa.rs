@@ -78,6 +78,12 @@ impl IkeSa {
         Self { spis, initiator, fragments, incoming, keys, window, stage, rekey_at, encrypted: 0 }
     }
 
+    /// There is another one with the same keys at this end, and neither says much: so they number their messages apart,
+    /// and no initialization vector comes twice.
+    pub fn stand_apart(&mut self) {
+        self.encrypted = 1 << 15;
+    }
+
     /// The indexes of both ends.
     pub fn spis(&self) -> Spis {
         self.spis

@@ -484,6 +484,10 @@ fn is_auth(transmit: &Transmit) -> bool {
     transmit.bytes[EXCHANGE] == IKE_AUTH
 }
 
+fn is_intermediate_answer(transmit: &Transmit) -> bool {
+    transmit.bytes[EXCHANGE] == Exchange::IKE_INTERMEDIATE.0 && transmit.local == Net::socket(1)
+}
+
 fn is_auth_answer(transmit: &Transmit) -> bool {
     is_auth(transmit) && transmit.local == Net::socket(1)
 }
@@ -516,6 +520,19 @@ fn a_ppk_that_is_withdrawn_during_a_handshake_makes_no_keys() {
         };
         assert!((0..2).all(|at| !net.hosts[at].children.keys().any(|spi| kept(at, spi))), "{required}");
     }
+}
+
+/// What the responder has chosen is what was shown to it, or it is nothing: another key that is called the same does not
+/// take its place.
+#[test]
+fn a_ppk_that_gets_another_key_during_a_handshake_is_told() {
+    let mut net = changed_while_held(86, [Some((ONE, true)); 2], is_intermediate_answer, |net| {
+        net.call(0, |engine, now| engine.reconfigure(now, host(Some((WRONG, true)))));
+    });
+    net.run(2 * SECOND);
+    assert!(is_said(&net, 0, "the PPKs of this host changed while keys were agreed"));
+    let proves = |it: &Transmit| is_auth(it) && it.local == Net::socket(0);
+    assert!(!net.sent.iter().any(proves), "with what nobody has shown");
 }
 
 /// Hosts get a PPK one after the other, optional first: nothing fails, and what has none yet is replaced.
@@ -683,6 +700,57 @@ fn a_copy_without_the_word_makes_nobody_go_without() {
                 assert!(net.run_until(120 * SECOND, |net| net.is_one_pair(0, 1)));
                 assert_eq!(used(&net, 0).as_deref(), Some("one"));
             }
+        }
+    }
+}
+
+/// A copy of the true answer comes first, and says that the PPK comes in elsewhere, or not at all: the true one counts, and
+/// nothing is lost.
+#[test]
+fn a_copy_that_puts_the_ppk_elsewhere_costs_nothing() {
+    const WORDS: [u16; 3] = [notify::USE_PPK, notify::USE_PPK_INT, notify::DRAFT_USE_PPK_INT];
+    let copies: [&[u16]; 5] = [
+        &[notify::USE_PPK],
+        &[notify::USE_PPK_INT],
+        &[notify::DRAFT_USE_PPK_INT],
+        &[notify::USE_PPK, notify::USE_PPK_INT],
+        &[],
+    ];
+    for (earlier, copied) in [&[][..], &[1]].into_iter().flat_map(|it| copies.map(|copied| (it, copied))) {
+        for (hybrid, required) in [(false, false), (false, true), (true, false), (true, true)] {
+            // Here the request in IKE_AUTH itself is another one, and its answer says no.
+            if !earlier.is_empty() && copied.is_empty() && !hybrid && !required {
+                continue;
+            }
+            let case = format!("{earlier:?} {copied:?}, hybrid: {hybrid}, required: {required}");
+            forget(earlier);
+            let ike_proposals = || if hybrid { Proposals::default() } else { classical() };
+            let host = || {
+                with(Settings { ike_proposals: ike_proposals(), ..settings(SECRET) }, Some((ONE, required)))
+            };
+            let mut net = Net::new(87, [host(), host()]);
+            net.cut = Box::new(|_| true);
+            net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
+            net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
+            net.run(Duration::ZERO);
+            let request = net.sent.last().unwrap().clone();
+            net.inject(&request);
+            let answer = net.sent.iter().rfind(|it| it.remote == Net::socket(0)).unwrap().clone();
+            let bare = stripped(&answer, &[&WORDS[..], &[notify::INTERMEDIATE_EXCHANGE_SUPPORTED]].concat());
+            let said = std::iter::once(&notify::INTERMEDIATE_EXCHANGE_SUPPORTED).chain(copied);
+            let message = Message::parse(&bare.bytes).unwrap();
+            let mut payloads = message.payloads;
+            payloads.extend(said.map(|kind| Payload::notify(*kind, Vec::new())));
+            let copy = Transmit { bytes: write_clear(message.header, &payloads), ..answer.clone() };
+            net.cut = Box::new(|_| false);
+            net.inject(&copy);
+            net.inject(&answer);
+            assert!(net.run_until(Duration::from_millis(100), |net| net.is_one_pair(0, 1)), "{case}");
+            assert_eq!([used(&net, 0), used(&net, 1)].map(|it| it.unwrap()), ["one", "one"], "{case}");
+            net.run(20 * SECOND);
+            net.assert_one_pair(0, 1);
+            let begun = net.sent.iter().filter(|it| is_init(it) && it.local == Net::socket(0));
+            assert_eq!(begun.count(), 1, "{case}");
         }
     }
 }
