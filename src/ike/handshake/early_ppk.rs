@@ -68,7 +68,8 @@ impl HalfOpen {
         Ok(rule.keys.iter().map(payload).collect())
     }
 
-    /// The first PPK of a request that this end has, too. `None`: it has none of them, and none is required.
+    /// The first PPK of a request that this end has, too. `None`: it has none of them, and none is required. One that is
+    /// called the same and is another is none of them either (RFC 9867 section 3.1).
     ///
     /// Whoever asks has proven nothing: however many it names, which are as many as a message may have payloads, it costs
     /// one computation for each PPK of ours.
@@ -93,16 +94,13 @@ impl HalfOpen {
         if let Some(ppk) = shows.iter().find_map(of) {
             return Ok(Some(ppk));
         }
-        // As in RFC 8784 section 3: a PPK whose name is known must be the right one, required or not.
-        if let Some(other) = shows.iter().find_map(|it| rule.named(it.id)) {
-            return Err(BadPpk::Differs(other.id().to_owned()).into());
+        if !rule.required {
+            return Ok(None);
         }
-        match shows.first() {
-            Some(it) if rule.required => Err(BadPpk::Unknown(shown(it.id)).into()),
-            Some(_) => Ok(None),
-            None if rule.required => Err(BadPpk::Missing.into()),
-            None => Err(BadPpk::NotNamed.into()),
-        }
+        let differs = shows.iter().find_map(|it| rule.named(it.id));
+        let differs = differs.map(|ours| BadPpk::Differs(ours.id().to_owned()));
+        let unknown = || shows.first().map(|it| BadPpk::Unknown(shown(it.id)));
+        Err(differs.or_else(unknown).unwrap_or(BadPpk::Missing).into())
     }
 
     /// The one that the responder has chosen. `None`: it has none of ours and goes on without, or one comes with IKE_AUTH.
