@@ -311,7 +311,7 @@ impl WrapOrder<'_> {
                 );
                 return Err(usage(&words));
             }
-            return Ok(other.into());
+            return Ok(other);
         }
         let asked = self.rules(config, provider, &wrapped.key)?;
         let unwrapped = kms::unwrap_blob(&config.cluster, &asked, wrapped);
