@@ -42,7 +42,7 @@ pub struct PpkRules {
     keys: Vec<NamedPpk>,
     /// Hosts make no keys with each other without one.
     required: bool,
-    /// When that is so for all of them, whatever is said otherwise.
+    /// When that is so for all of them, whatever is said otherwise; none where it is so already.
     optional_until: Option<UnixTime>,
     /// That time was there when this was read.
     ended: bool,
@@ -234,7 +234,9 @@ fn id(value: &DeValue<'_>) -> Result<String, String> {
 /// A time, or the beginning of a day by UTC.
 fn time(value: &DeValue<'_>) -> Result<UnixTime, String> {
     let text = text(value)?;
-    let of_day = || Some(text.parse::<Date>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp());
+    // A time without a zone reads as its day alone, which is earlier.
+    let day = text.parse::<Date>().ok().filter(|day| day.to_string() == text);
+    let of_day = || Some(day?.to_zoned(TimeZone::UTC).ok()?.timestamp());
     let time = text.parse::<Timestamp>().ok().or_else(of_day);
     let time = time.and_then(|time| u64::try_from(time.as_second()).ok()).map(UnixTime);
     time.ok_or_else(|| {
@@ -342,6 +344,9 @@ pub(super) fn read(
         section.require("id", "is missing: it is what all hosts call the PPK");
     }
     check_end(&section, wrapped, required, &exceptions);
+    // Where all are required, there is nothing that could end: the last exception may have gone with its node.
+    let is_optional = !required || exceptions.iter().any(|it| it.required == Some(false));
+    let optional_until = optional_until.filter(|_| is_optional);
     section.finish();
     check(&seen, keying, secret, problems);
     check_floating(&seen, &exceptions, floating, problems);
@@ -352,16 +357,12 @@ pub(super) fn read(
 fn check_end(section: &Section<'_>, wrapped: bool, required: bool, exceptions: &[NodePpk]) {
     let goes_without = |it: &NodePpk| it.keys.is_empty() && it.required == Some(false);
     let of_wrapped = wrapped && (!required || exceptions.iter().any(goes_without));
-    let is_optional = !required || exceptions.iter().any(|it| it.required == Some(false));
     if of_wrapped {
         section.require(
             "optional_until",
             "is missing: as long as a PPK from the wrapped secret is not required, hosts can make keys without the KMS. Say \
              on which day that ends, such as \"2027-01-31\"",
         );
-    }
-    if !is_optional {
-        section.refuse("optional_until", "says when PPKs are required, and all are: delete this line");
     }
 }
 

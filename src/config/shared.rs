@@ -747,6 +747,12 @@ mod tests {
         let of_gone =
             of_node("[[ppk.nodes]]\nname = \"gone\"\nid = \"g\"\nfile = \"/g\"\n", &shared("")).unwrap();
         assert!(!of_gone.has_ppks(), "who is taken out leaves a file that is good");
+        // An end of what is optional stays in the file when the last node for which it was is gone.
+        let end = "[ppk]\nid = \"one\"\nfile = \"/k\"\noptional_until = \"2027-01-31\"\n\
+            [[ppk.nodes]]\nname = \"gone\"\nrequired = false\n";
+        assert_eq!(of_node(end, &shared("")).unwrap().ppks_optional_until(), None);
+        let here = end.replace("gone", "n2");
+        assert!(of_node(&here, &shared("")).unwrap().ppks_optional_until().is_some());
         let refused = shared("").check_settings("[ppk]\nfile = \"/k\"\n", "").unwrap_err().to_string();
         assert!(refused.contains("is no setting of a cluster"), "{refused}");
     }

@@ -170,6 +170,14 @@ fn a_time_without_a_ppk_has_an_end() {
         format!("{ONE}optional_until = \"2027-01-31\"\n[[ppk.nodes]]\nname = \"b\"\nrequired = false\n");
     assert_eq!(between(&parse(&node, "", "").at(end)), Some((vec!["one"], true)));
     let of = |lines: &str| problems(&format!("{ONE}{lines}\n")).join("\n");
-    assert!(of("optional_until = \"2027-01-31\"").contains("all are: delete this line"));
+    // The last exception may have gone, and the line stays: it says nothing then.
+    let needless = parse(&format!("{ONE}optional_until = \"2027-01-31\"\n"), "", "");
+    assert_eq!(needless.ppks_optional_until(), None);
+    assert_eq!(needless.config_id(), parse(ONE, "", "").config_id());
+    assert_eq!(between(&needless), Some((vec!["one"], true)));
+    for wrong in ["2027-01-31T12:00:00", "2027-01-31T12:00:00[Europe/Berlin]", "20270131"] {
+        let said = of(&format!("required = false\noptional_until = \"{wrong}\""));
+        assert!(said.contains("is neither a day"), "{wrong}: {said}");
+    }
     assert!(of("required = false\noptional_until = \"soon\"").contains("\"soon\" is neither a day"));
 }
