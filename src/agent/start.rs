@@ -35,7 +35,8 @@ pub(super) fn find(path: &Path) -> anyhow::Result<Start> {
         }
         None => Saved::load(&config.state_path())?,
     };
-    let last_good = config_file::last_good(path, &config.state_dir);
+    let now = SystemTime::now().into();
+    let last_good = config_file::last_good(path, &config.state_dir).map(|config| config.at(now));
     let cluster = member(&config)?;
     let (own, named) = (own_addresses().map_err(Into::into), named_node());
     let found = Found { config, broken, last_good, saved, own, named };

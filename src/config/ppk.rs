@@ -205,12 +205,18 @@ impl Config {
         self
     }
 
-    /// The same in the place of `before`: what is over there is over here.
+    /// The end of the time without a PPK, where it has come.
+    pub fn ppks_required_since(&self) -> Option<UnixTime> {
+        self.ppk.optional_until.filter(|_| self.ppk.ended)
+    }
+
+    /// The same on a host where the time until `end` is over: an earlier end has come too, and a later one is new.
     #[must_use]
-    pub fn in_place_of(mut self, before: &Config) -> Self {
-        self.ppk.ended |= before.ppk.ended && self.ppk.optional_until <= before.ppk.optional_until;
-        self.ppk.ended &= self.ppk.optional_until.is_some();
-        self
+    pub fn after_end(self, end: Option<UnixTime>) -> Self {
+        match end {
+            Some(end) => self.at(end),
+            None => self,
+        }
     }
 
     /// Whether pairs between two nodes have a PPK from a file, although that of all hosts comes from the wrapped secret: the

@@ -57,6 +57,7 @@ impl Start {
             .map_err(|error| causes::words(error.as_ref()));
         let who = |config: Config| -> anyhow::Result<Setup> {
             let own = own.as_ref().map_err(|words| anyhow!("{words}"))?;
+            let config = config.after_end(saved.ppks_required_since);
             let node = config.whoami(own, named.as_deref(), saved.node.as_ref())?.clone();
             Ok(Setup { config, node })
         };
@@ -100,6 +101,7 @@ mod tests {
 
     use super::*;
     use crate::identity::Secret;
+    use crate::types::UnixTime;
 
     /// A source that gives nothing, and says why or that it will.
     struct Nothing(Option<&'static str>);
@@ -151,6 +153,23 @@ mod tests {
         let broken = Found { broken: Some(anyhow!("line 3")), ..found("10.0.0.1", Protection::Off) };
         assert_eq!(off(broken, &mut All), "line 3");
         assert!(Start::of(found("10.0.0.1", Protection::Off), &mut Nothing(None)).is_ok(), "it may come");
+    }
+
+    #[test]
+    fn a_time_without_ppks_that_is_over_does_not_come_back_with_another_clock() {
+        let optional =
+            "[ppk]\nid = \"k\"\nfile = \"/k\"\nrequired = false\noptional_until = \"2027-01-31\"\n";
+        let since = |saved: Option<u64>| {
+            let nodes = "[[nodes]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\n";
+            let config = Config::parse(&format!("cluster = \"c\"\n{optional}{nodes}"), "file").unwrap();
+            let mut found = Found { config, ..found("10.0.0.1", Protection::On) };
+            found.saved.ppks_required_since = saved.map(UnixTime);
+            Start::of(found, &mut All).unwrap().setup.config.ppks_required_since().map(|end| end.0)
+        };
+        let end = 1_801_353_600;
+        assert_eq!(since(Some(end)), Some(end));
+        assert_eq!(since(None), None);
+        assert_eq!(since(Some(end - 1)), None, "the operator has given a later one since");
     }
 
     #[test]

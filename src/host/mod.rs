@@ -301,11 +301,10 @@ impl Host {
         }
         // Nobody changes a file here, so it is tried again.
         let again = self.cluster.is_some() && self.trouble.is_some();
-        // PPKs are required from now on, so that the files mean something else.
-        let ends = self.setup.config.ppks_optional_until().is_some_and(|end| end <= moment.wall);
-        if ticks && (again || ends) {
+        if ticks && again {
             self.handle_change();
         }
+        self.end_time_without_ppks(now, system);
         if self.lists.is_due(now) {
             self.note_addresses(now, system);
             self.hole_looks.want();
@@ -337,6 +336,7 @@ impl Host {
             }
         }
         self.heed_farewell(now);
+        self.note_end_without_ppks(now);
         self.note_persist(now);
         self.close_sockets(system);
         self.finish_leaving(now, system);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Host;
 use super::answer::refusal;
+use super::core::Persist;
 use super::ledger::Asker;
 use super::ports::SecretSource;
 use super::setup::{Secrets, Setup};
@@ -165,6 +166,40 @@ impl Host {
         self.preview(now, system, &Files { setup, secrets: None })
     }
 
+    /// The core goes on with the setup and the secrets that are in force now.
+    fn reconfigure(&mut self, now: Instant, system: &mut dyn System) {
+        let settings = self.setup.settings(self.secrets.as_ref().unwrap_or(&Secrets::default()), false);
+        if let Some(core) = &mut self.core {
+            core.reconfigure(now, self.moment.wall, system, self.setup.scheme(), settings);
+            // Pairs that come do not know yet which addresses are there.
+            self.list_addresses(now, system);
+        }
+    }
+
+    /// Requires PPKs once the time without is over. That takes no file: one may be wrong just then.
+    pub(super) fn end_time_without_ppks(&mut self, now: Instant, system: &mut dyn System) {
+        let wall = self.moment.wall;
+        let Some(end) = self.setup.config.ppks_optional_until().filter(|end| *end <= wall) else { return };
+        tracing::warn!(
+            "PPKs are required from now on: ppk.optional_until ({end}) has come, as it is {wall} by the clock of this \
+             host. If the clock is wrong, set it, and give all hosts a later day"
+        );
+        self.setup.config = self.setup.config.clone().at(wall);
+        if let Some(secrets) = &mut self.secrets {
+            secrets.require_ppks();
+        }
+        self.reconfigure(now, system);
+    }
+
+    /// That the time without PPKs is over is remembered, for an agent that starts while the clock says otherwise.
+    pub(super) fn note_end_without_ppks(&mut self, now: Instant) {
+        let end = self.setup.config.ppks_required_since();
+        if end > self.saved.ppks_required_since {
+            self.saved.ppks_required_since = end;
+            self.ledger.note(now, Persist::Seals);
+        }
+    }
+
     fn take_files(
         &mut self,
         now: Instant,
@@ -189,12 +224,7 @@ impl Host {
             self.secrets_lag = secrets.is_none() && setup.config.kms.is_some();
             self.secrets = secrets.or(self.secrets.take());
             self.setup = setup;
-            let settings = self.setup.settings(self.secrets.as_ref().unwrap_or(&Secrets::default()), false);
-            if let Some(core) = &mut self.core {
-                core.reconfigure(now, self.moment.wall, system, self.setup.scheme(), settings);
-                // Pairs that come do not know yet which addresses are there.
-                self.list_addresses(now, system);
-            }
+            self.reconfigure(now, system);
             self.ledger.keep(now);
         }
         self.follow_kms();

@@ -60,7 +60,7 @@ impl Setup {
     /// # Errors
     /// It takes a new agent, or this host is not in it.
     pub fn followed_by(&self, config: Config, own: &[IpAddr], named: Option<&str>) -> anyhow::Result<Self> {
-        let config = config.in_place_of(&self.config);
+        let config = config.after_end(self.config.ppks_required_since());
         if let Some(words) = self.config.needs_restart(&config) {
             bail!("{words}");
         }
@@ -142,6 +142,11 @@ impl Secrets {
     pub fn of_root(root: Arc<Secret>, is_proof: bool, credentials: Credentials) -> Self {
         let current = is_proof.then(|| root.clone());
         Self { current, previous: None, root: Some(root), credentials: Arc::new(credentials) }
+    }
+
+    /// Nobody does without a PPK from now on.
+    pub fn require_ppks(&mut self) {
+        Arc::make_mut(&mut self.credentials).require_ppks();
     }
 
     /// What a KMS has unwrapped.

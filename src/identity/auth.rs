@@ -185,14 +185,15 @@ impl Proof {
 }
 
 /// What this host proves itself with, and what others have to; the secrets themselves are apart.
-#[derive(Debug)]
+/// A clone has the same keys, not copies of them.
+#[derive(Debug, Clone)]
 pub struct Credentials {
     /// What this host proves itself with.
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
     /// The addresses of hosts that expect the secret of this one, whatever it proves itself with elsewhere.
     pub by_secret: HashSet<IpAddr>,
     /// The authorities whose certificates are taken, where any are.
-    pub authorities: Option<Authorities>,
+    pub authorities: Option<Arc<Authorities>>,
     /// What is expected of each address.
     pub peers: HashMap<IpAddr, Arc<Expected>>,
     /// What is expected of addresses that float: who has one at the moment speaks for it, proven as any of these.
@@ -213,7 +214,7 @@ impl Default for Credentials {
             addresses: Vec::new(),
         };
         Self {
-            identity: Identity::Secret,
+            identity: Arc::new(Identity::Secret),
             by_secret: HashSet::new(),
             authorities: None,
             peers: HashMap::new(),
@@ -249,11 +250,16 @@ impl Credentials {
             .then(|| format!("the key of this host: {}, was {}", shown(after), shown(before)));
         let chains = [self, next].map(|it| it.identity.chain());
         let chain = (chains[0] != chains[1]).then(|| "the certificate of this host has changed".to_owned());
-        let trust = [self, next].map(|it| it.authorities.as_ref().map(Authorities::id));
+        let trust = [self, next].map(|it| it.authorities.as_deref().map(Authorities::id));
         let trust =
             (trust[0] != trust[1]).then(|| "the CAs or their revocation lists have changed".to_owned());
         let ppks = self.ppk_changes(next);
         [key, chain, trust].into_iter().flatten().chain(ppks).collect()
+    }
+
+    /// Nobody does without a PPK from now on.
+    pub fn require_ppks(&mut self) {
+        self.ppks.values_mut().for_each(|rule| rule.required = true);
     }
 
     /// Which PPKs there are, each once.
@@ -275,7 +281,7 @@ impl Credentials {
     /// The CAs that the host at `address` may have its certificate from, where it may prove itself so.
     pub fn authorities_for(&self, address: IpAddr) -> Option<&Authorities> {
         let accepts = |expected: &Expected| expected.methods.contains(&AuthMethod::Certificate);
-        self.authorities.as_ref().filter(|_| self.expected(address).any(accepts))
+        self.authorities.as_deref().filter(|_| self.expected(address).any(accepts))
     }
 
     /// Whether anything is signed by us, or by the host at `address`.

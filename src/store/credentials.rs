@@ -174,6 +174,7 @@ pub fn load_with(
         }
     }
     let ppks = load_ppks(config, own, unwrapped)?;
+    let (identity, authorities) = (Arc::new(identity), authorities.map(Arc::new));
     Ok(Credentials { identity, by_secret, authorities, peers, floating, ppks, others: None })
 }
 
@@ -248,7 +249,7 @@ pub fn check_certificate(
     credentials: &Credentials,
     now: UnixTime,
 ) -> Result<(), CredentialsError> {
-    let Identity::Certificate(_, chain) = &credentials.identity else { return Ok(()) };
+    let Identity::Certificate(_, chain) = &*credentials.identity else { return Ok(()) };
     let Some(authorities) = &credentials.authorities else { return Ok(()) };
     let subject = Subject { node: &own.name, addresses: &own.addresses };
     let wrong = |source| CredentialsError::Certificate { file: config.auth.certificate.clone(), source };

@@ -42,6 +42,8 @@ pub struct Saved {
     pub volume: HostRecord,
     /// The lease of the secret, where a key of somebody else wraps it.
     pub lease: Option<SavedLease>,
+    /// The end of a time without PPKs that has come: a clock that is set back does not bring it back.
+    pub ppks_required_since: Option<UnixTime>,
 }
 
 /// What is remembered of all that went through the SAs of a host, beside what is remembered of its pairs.
@@ -174,6 +176,8 @@ struct SavedFile {
     volume: HostRecord,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lease: Option<SavedLease>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ppks_required_since: Option<UnixTime>,
     pairs: Vec<SavedPair>,
 }
 
@@ -197,6 +201,7 @@ impl Saved {
             pairs,
             volume: self.volume,
             lease: self.lease.clone(),
+            ppks_required_since: self.ppks_required_since,
         }
     }
 
@@ -286,8 +291,10 @@ impl Saved {
             let pair = Pair::new(local, remote).ok_or_else(|| format!("{local} and {remote} are no pair"))?;
             pairs.insert(pair, record);
         }
-        let SavedFile { protection, leaving, trial, node, followed, volume, lease, .. } = layout;
-        Ok(Self { protection, leaving, trial, node, followed, pairs, volume, lease })
+        let SavedFile {
+            protection, leaving, trial, node, followed, volume, lease, ppks_required_since, ..
+        } = layout;
+        Ok(Self { protection, leaving, trial, node, followed, pairs, volume, lease, ppks_required_since })
     }
 
     /// The contents of the file.
@@ -310,6 +317,7 @@ impl Saved {
             followed: self.followed,
             volume: self.volume,
             lease: self.lease.clone(),
+            ppks_required_since: self.ppks_required_since,
             pairs,
         };
         // Plain data with string keys: writing it to memory has nothing to fail at.

@@ -274,7 +274,7 @@ fn proof(config: &Config, node: &Node, now: UnixTime) -> Result<CredentialsState
 
 /// When the certificate of this host ends, where it has one.
 fn until(node: &Node, credentials: &Credentials) -> Option<UnixTime> {
-    let Identity::Certificate(_, chain) = &credentials.identity else { return None };
+    let Identity::Certificate(_, chain) = &*credentials.identity else { return None };
     let subject = Subject { node: &node.name, addresses: &node.addresses };
     credentials.authorities.as_ref().map(|authorities| authorities.until(chain, subject))
 }

@@ -161,11 +161,11 @@ fn a_time_without_a_ppk_has_an_end() {
     assert_eq!((between(&ended), ended.ppks_optional_until()), (Some((vec!["one"], true)), None));
     assert_eq!(ended.config_id(), config().config_id(), "hosts whose clocks differ have the same file");
     // Whoever makes it of something else than the file, and whichever clock is set back.
-    assert_eq!(between(&config().in_place_of(&ended)), Some((vec!["one"], true)));
+    assert_eq!(between(&config().after_end(ended.ppks_required_since())), Some((vec!["one"], true)));
     let later = parse(&optional.replace("2027-01-31", "2027-02-01T12:00:00Z"), "", "");
-    assert_eq!(between(&later.in_place_of(&ended)), Some((vec!["one"], false)), "the operator wants it");
+    assert_eq!(between(&later.after_end(Some(end))), Some((vec!["one"], false)), "the operator wants it");
     let for_ever = parse(&format!("{ONE}required = false\n"), "", "");
-    assert_eq!(between(&for_ever.in_place_of(&ended)), Some((vec!["one"], false)));
+    assert_eq!(between(&for_ever.after_end(Some(end))), Some((vec!["one"], false)));
     let node =
         format!("{ONE}optional_until = \"2027-01-31\"\n[[ppk.nodes]]\nname = \"b\"\nrequired = false\n");
     assert_eq!(between(&parse(&node, "", "").at(end)), Some((vec!["one"], true)));

@@ -69,6 +69,8 @@ pub(super) struct File {
     pub(super) ppks: Vec<(&'static str, u8)>,
     pub(super) ppk_required: bool,
     pub(super) ppk_until: Option<UnixTime>,
+    /// It cannot be read.
+    pub(super) is_broken: bool,
 }
 
 impl File {

@@ -122,13 +122,17 @@ fn a_ppk_is_required_when_the_time_without_is_over() {
         (file.ppks, file.ppk_required, file.ppk_until) = (vec![("one", 1)], false, Some(end));
     };
     world.take_on(0, optional);
+    // Something is wrong with its file when the time is over.
+    world.hosts[0].file.is_broken = true;
     world.run(2 * REKEY, None);
     assert!(world.all_protected() && world.ppk(0, 1).is_none(), "the other has none");
     world.run(4 * REKEY, None);
     let row = world.status(0).peers.remove(0);
     assert_eq!((row.state, row.reason_code), (RowState::Blocked, Some(ReasonCode::PpkMissing)));
+    assert_eq!(world.hosts[0].disk.saved.ppks_required_since, Some(end));
     world.reconfigure(1, optional);
     assert!(world.run_until(2 * REKEY, |world| world.all_have_ppk("one")));
+    world.take_on(0, |file| file.is_broken = false);
     assert!(world.status(0).is_healthy(), "nothing is optional any more");
 }
 

@@ -164,6 +164,7 @@ impl World {
                 ppks: Vec::new(),
                 ppk_required: true,
                 ppk_until: None,
+                is_broken: false,
             },
             disk: Disk::default(),
             starts: 0,
@@ -408,8 +409,10 @@ impl World {
         let (moment, mut again) = (self.moment(), self.unwrap(at));
         while let Some(read) = self.hosts[at].agent.as_mut().and_then(Agent::poll_read) {
             let (setup, mut source) = (self.setup(at), self.source(at));
+            let broken = self.hosts[at].file.is_broken;
             let Host { agent: Some(agent), kernel, .. } = &mut self.hosts[at] else { return false };
-            agent.handle_files(moment, kernel, &mut source, read, Ok(setup));
+            let setup = if broken { Err(anyhow::anyhow!("line 3")) } else { Ok(setup) };
+            agent.handle_files(moment, kernel, &mut source, read, setup);
         }
         let Self { hosts, net, rng, now, .. } = self;
         let Host { agent: Some(agent), kernel, disk, requests, replies, .. } = &mut hosts[at] else {

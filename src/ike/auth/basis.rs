@@ -146,7 +146,7 @@ fn is_theirs(proof: &Proof, settings: &Settings, expected: &Expected) -> bool {
         }
         Proof::Key(key) => accepts(AuthMethod::PublicKey) && expected.public_keys.contains(key),
         Proof::Certified(certified) => {
-            let authorities = settings.credentials.authorities.as_ref();
+            let authorities = settings.credentials.authorities.as_deref();
             accepts(AuthMethod::Certificate) && authorities.is_some_and(|it| it.id() == certified.trust)
         }
     }

@@ -25,7 +25,7 @@ fn host(pem: &Pem, chain: &str, authorities: Authorities, accept: &[AuthMethod])
 /// The same settings with `authorities`.
 fn certified(settings: Settings, authorities: Authorities) -> Settings {
     let Ok(credentials) = Arc::try_unwrap(settings.credentials) else { unreachable!("nobody else has them") };
-    let credentials = Credentials { authorities: Some(authorities), ..credentials };
+    let credentials = Credentials { authorities: Some(authorities.into()), ..credentials };
     Settings { credentials: Arc::new(credentials), ..settings }
 }
 

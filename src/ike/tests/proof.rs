@@ -53,7 +53,8 @@ pub(super) fn knowing(identity: Identity, keys: &[Option<PublicKey>], accept: &[
     };
     let peers: HashMap<_, _> =
         keys.iter().enumerate().map(|(at, key)| (address(at), expected(at, key))).collect();
-    let credentials = Arc::new(Credentials { identity, peers, others: None, ..Credentials::default() });
+    let credentials =
+        Arc::new(Credentials { identity: identity.into(), peers, others: None, ..Credentials::default() });
     let settings = settings(SECRET);
     let secret = settings.secret.filter(|_| accept.contains(&AuthMethod::Secret));
     Settings { credentials, secret, ..settings }
@@ -137,7 +138,7 @@ fn who_has_no_key_is_proven_by_the_secret_and_expects_it() {
         let keys = [Some(pem.public()), None];
         let keyed = knowing(Identity::PublicKey(pem.key()), &keys, &[AuthMethod::Secret]);
         let credentials = Credentials {
-            identity: Identity::PublicKey(pem.key()),
+            identity: Identity::PublicKey(pem.key()).into(),
             by_secret: [address(1)].into(),
             peers: keyed.credentials.peers.clone(),
             others: None,

@@ -28,7 +28,7 @@ fn host(mode: u32, listed: bool) -> (tempfile::TempDir, Config) {
 fn with_keys_alone_no_secret_is_needed() {
     let (_directory, config) = host(0o600, true);
     let credentials = load(&config, &config.nodes[0]).unwrap();
-    assert!(matches!(credentials.identity, Identity::PublicKey(_)));
+    assert!(matches!(*credentials.identity, Identity::PublicKey(_)));
     let (secret, previous) = load_secrets(&config).unwrap();
     assert!(secret.is_none() && previous.is_none());
     let expected = credentials.expected("fd99::2".parse().unwrap()).next().unwrap();
@@ -97,7 +97,7 @@ fn a_certificate_is_read_with_all_that_belongs_to_it() {
         let own = &config.nodes[0];
         let credentials = load(&config, own).unwrap();
         assert!(
-            matches!(credentials.identity, Identity::Certificate(..))
+            matches!(*credentials.identity, Identity::Certificate(..))
                 && load_secrets(&config).unwrap().0.is_none()
         );
         let of_b = "10.99.0.2".parse().unwrap();

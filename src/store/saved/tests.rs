@@ -44,6 +44,7 @@ fn example() -> Saved {
             "k".to_owned(),
             Some(KmsRefusal::because(Refusal::Denied, "no")),
         )),
+        ppks_required_since: Some(UnixTime(1_767_225_600)),
     }
 }
 
