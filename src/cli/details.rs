@@ -13,7 +13,7 @@ pub(super) fn lines(row: &PeerRow) -> Vec<String> {
     let ike = row.ike.as_ref().map(|ike| self::ike(ike, row.keying));
     let proof = row.authentication.map(|method| format!("{} {}", row.node, proven(method)));
     let outside =
-        if row.outside_kms { ", from a file: the other end does not depend on the KMS" } else { "" };
+        if row.outside_kms { ", from a file: the other end need not depend on the KMS" } else { "" };
     let ppk = row.ppk_id.as_ref().map(|id| format!("PPK {id} in the keys{outside}"));
     let own = row.esp_group.as_ref().map(|group| format!(", keys from an exchange of their own ({group})"));
     let esp = row.esp.as_ref().map(|esp| {

@@ -463,6 +463,7 @@ mod tests {
         let config = parse(&of_b, &listed(0), &listed(1));
         let [a, b] = &config.nodes[..] else { panic!() };
         assert!(config.is_outside_kms(a, b));
+        assert!(!config.is_outside_kms(b, a), "b is the one that may have no KMS");
     }
 
     #[test]

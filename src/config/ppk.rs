@@ -219,11 +219,12 @@ impl Config {
         }
     }
 
-    /// Whether pairs between two nodes have a PPK from a file, although that of all hosts comes from the wrapped secret: the
-    /// end that has no wrapped one does not depend on the KMS.
-    pub fn is_outside_kms(&self, a: &Node, b: &Node) -> bool {
-        let keys = self.ppks_between(a, b).map_or(&[][..], |(keys, _)| keys);
-        self.ppk.is_wrapped() && keys.iter().any(|key| key.file().is_some())
+    /// Whether the pairs of `own` with `other` have a PPK from a file for it, although that of all hosts comes from the
+    /// wrapped secret: that node need not depend on the KMS.
+    pub fn is_outside_kms(&self, own: &Node, other: &Node) -> bool {
+        let keys = self.ppks_between(own, other).map_or(&[][..], |(keys, _)| keys);
+        let is_listed = |it: &NodePpk| it.node == other.name && it.keys == keys;
+        self.ppk.is_wrapped() && !keys.is_empty() && self.ppk.nodes.iter().any(is_listed)
     }
 
     /// Whether any host has a PPK.

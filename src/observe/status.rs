@@ -145,7 +145,7 @@ pub struct PeerRow {
     /// What the hosts call it, where they have one.
     #[serde(default)]
     pub ppk_id: Option<String>,
-    /// Its PPK comes from a file, although this host has a wrapped one: the other end does not depend on the KMS.
+    /// Its PPK comes from a file, although this host has a wrapped one: the other end need not depend on the KMS.
     #[serde(default)]
     pub outside_kms: bool,
     /// Its IKE SA; `None` where no agent has agreed keys with it yet.
