@@ -72,7 +72,7 @@ struct PairLine {
 pub(super) fn run(invocation: &Invocation, args: &JsonArgs) -> Result<Exit, CommandError> {
     let file = invocation.config.display().to_string();
     match config_file::load(&invocation.config) {
-        Ok(config) => check(&file, &config, args.json),
+        Ok(config) => check(&file, &config.at(SystemTime::now().into()), args.json),
         Err(error) if args.json => {
             let mistakes = match &error {
                 ConfigError::Invalid { problems, .. } => problems.iter().map(Mistake::from).collect(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use crate::config::{Config, ConfigError, Node};
 use crate::machine::{named_node, own_addresses};
@@ -16,13 +17,14 @@ use super::term::tell;
 
 /// Reads the configuration that the command line names.
 pub(super) fn config(invocation: &Invocation) -> Result<Config, CommandError> {
-    Ok(config_file::load(&invocation.config)?)
+    Ok(config_file::load(&invocation.config)?.at(SystemTime::now().into()))
 }
 
 /// The same for commands about a host at work: if the file is broken, the copy that an agent goes on with, and what is
 /// wrong with the file.
 pub(super) fn config_at_work(invocation: &Invocation) -> Result<(Config, Option<ConfigError>), CommandError> {
-    Ok(config_file::load_or_last_good(&invocation.config)?)
+    let (config, broken) = config_file::load_or_last_good(&invocation.config)?;
+    Ok((config.at(SystemTime::now().into()), broken))
 }
 
 /// The agent of `config`.
