@@ -2,20 +2,20 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Take, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 
 use super::{AuditBatch, AuditCheck, AuditLine, AuditVerdict, AuditWritten, ChainHead, LineHash, Torn};
 use crate::store::SavedError;
 
 /// A file that has become so long, in octets, becomes an old one.
 const LONGEST: u64 = 8 << 20;
-/// So many old ones are kept: with the defaults, all of them reach back for more than a year.
+/// So many old ones are kept: with the defaults, all of them reach back for about ten months.
 const KEPT: u32 = 4;
 /// Somebody else writes a line or two: the agent, or a command of root's.
 const ATTEMPTS: u32 = 25;
@@ -84,8 +84,7 @@ impl AuditFiles {
     /// Nobody else writes meanwhile. What is locked is a file that only root can open.
     pub(super) fn lock(&self) -> Result<Flock<File>, SavedError> {
         let path = self.directory.join("kms-audit.lock");
-        let open = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
-        let mut file = open.map_err(failed(&path, "cannot be opened"))?;
+        let mut file = open_to_append(&path).map_err(failed(&path, "cannot be opened"))?;
         for _ in 1..self.attempts {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Err((unlocked, Errno::EWOULDBLOCK)) => file = unlocked,
@@ -137,21 +136,18 @@ impl AuditFiles {
     fn write(&self, text: &[u8]) -> Result<(), SavedError> {
         let path = self.current();
         let io = |what| failed(&path, what);
-        let is_new = !path.exists();
-        let open = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
-        let mut file = open.map_err(io("cannot be opened"))?;
+        let mut file = open_to_append(&path).map_err(io("cannot be opened"))?;
         let before = file.metadata().map_err(io("cannot be read"))?.len();
-        let written = file.write_all(text).and_then(|()| file.sync_data());
+        let directory = || match before {
+            0 => File::open(&self.directory)?.sync_all(),
+            _ => Ok(()),
+        };
+        let written = file.write_all(text).and_then(|()| file.sync_data()).and_then(|()| directory());
         if written.is_err() {
-            // What is left of it would be a torn line.
+            // What is left of it would be a torn line, or be there twice.
             let _ = file.set_len(before);
         }
-        written.map_err(io("cannot be written"))?;
-        if is_new {
-            let directory = File::open(&self.directory).and_then(|directory| directory.sync_all());
-            directory.map_err(io("cannot be made to last"))?;
-        }
-        Ok(())
+        written.map_err(io("cannot be written"))
     }
 
     /// Whether these are the lines that were written, from the oldest that is left, behind the one with the hash `from` if
@@ -162,7 +158,9 @@ impl AuditFiles {
     pub fn check(&self, from: Option<LineHash>, heads: Vec<LineHash>) -> Result<AuditVerdict, SavedError> {
         let (mut files, lock) = (Vec::new(), self.lock());
         for path in self.all().rev() {
-            files.extend(AuditCopy::open(path)?);
+            let opened = if_there(open_ours(OpenOptions::new().read(true), &path));
+            let opened = opened.map_err(failed(&path, "cannot be opened"))?;
+            files.extend(opened.map(|file| AuditCopy::of(path, file)).transpose()?);
         }
         // What is written from now on is not looked at.
         drop(lock);
@@ -182,8 +180,8 @@ impl AuditFiles {
     ) -> Result<AuditVerdict, SavedError> {
         let mut copies = Vec::new();
         for path in files {
-            let missing = || failed(path, "cannot be opened")(io::ErrorKind::NotFound.into());
-            copies.push(AuditCopy::open(path.clone())?.ok_or_else(missing)?);
+            let file = File::open(path).map_err(failed(path, "cannot be opened"))?;
+            copies.push(AuditCopy::of(path.clone(), file)?);
         }
         check(copies, AuditCheck::new(false, from, heads))
     }
@@ -196,14 +194,41 @@ struct AuditCopy {
 }
 
 impl AuditCopy {
-    /// `None` where it is not there.
-    fn open(path: PathBuf) -> Result<Option<Self>, SavedError> {
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(failed(&path, "cannot be opened"))?,
-        };
+    fn of(path: PathBuf, file: File) -> Result<Self, SavedError> {
         let length = file.metadata().map_err(failed(&path, "cannot be read"))?.len();
-        Ok(Some(Self { path, text: BufReader::new(file.take(length)) }))
+        Ok(Self { path, text: BufReader::new(file.take(length)) })
+    }
+}
+
+/// Opens a file of the state directory. Whoever took over an agent can put anything there, and root's commands open it
+/// too: a link leads them nowhere else, and a pipe keeps them from nothing.
+fn open_ours(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let wrong = |what| io::Error::other(format!("{what}: move it away"));
+    let opened = options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(path);
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        Some(number) if number == Errno::ELOOP as i32 => wrong("it is a link"),
+        _ => error,
+    })?;
+    let found = file.metadata()?;
+    if !found.is_file() {
+        Err(wrong("it is no file"))
+    } else if found.nlink() > 1 {
+        Err(wrong("it has another name, too"))
+    } else if ![0, nix::unistd::geteuid().as_raw()].contains(&found.uid()) {
+        Err(wrong("it belongs to somebody else"))
+    } else {
+        Ok(file)
+    }
+}
+
+fn open_to_append(path: &Path) -> io::Result<File> {
+    open_ours(OpenOptions::new().create(true).append(true).mode(0o600), path)
+}
+
+fn if_there(opened: io::Result<File>) -> io::Result<Option<File>> {
+    match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
     }
 }
 
@@ -225,10 +250,7 @@ fn check(files: Vec<AuditCopy>, mut check: AuditCheck) -> Result<AuditVerdict, S
 
 /// The end of a file, and how long the whole of it is; `None` where it is not there.
 fn tail(path: &Path) -> io::Result<Option<(Vec<u8>, u64)>> {
-    let mut file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
+    let Some(mut file) = if_there(open_ours(OpenOptions::new().read(true), path))? else { return Ok(None) };
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(WINDOW)))?;
     let mut tail = Vec::new();
@@ -259,7 +281,7 @@ impl AuditEnd {
         for text in lines.filter(|_| !tail.is_empty()) {
             let Some(line) = AuditLine::read(text) else {
                 if end.head.is_none() {
-                    end.strange.insert(0, text.to_owned());
+                    end.strange.push(text.to_owned());
                 }
                 continue;
             };
@@ -273,6 +295,8 @@ impl AuditEnd {
                 }
             }
         }
+        // They were found from the end.
+        end.strange.reverse();
         end
     }
 

@@ -1,5 +1,5 @@
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -243,4 +243,32 @@ fn a_file_of_somebody_else_is_left_alone() {
     let words = files.append(&batch(1, 0, None)).unwrap_err().to_string();
     assert!(words.contains("move it away"), "{words}");
     assert_eq!(fs::metadata(files.current()).unwrap().len(), 3 << 20);
+}
+
+/// Whoever took over an agent can put anything into its directory, and root's commands open it.
+#[test]
+fn what_is_no_file_of_ours_leads_nowhere_and_keeps_nobody_waiting() {
+    let names = ["kms-audit.jsonl", "kms-audit.lock"];
+    let kinds = ["link", "dangling", "hard", "pipe", "directory"];
+    for (name, kind) in names.iter().flat_map(|name| kinds.map(|kind| (name, kind))) {
+        let directory = tempfile::tempdir().unwrap();
+        let files = files(&directory);
+        let (path, other) = (directory.path().join(name), directory.path().join("other"));
+        let text = batch(1, 0, None).lines(ChainHead::default(), None).lines.concat();
+        if kind != "dangling" {
+            fs::write(&other, &text).unwrap();
+        }
+        match kind {
+            "hard" => fs::hard_link(&other, &path).unwrap(),
+            "pipe" => nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            "directory" => fs::create_dir(&path).unwrap(),
+            _ => symlink(&other, &path).unwrap(),
+        }
+        let words = files.append(&batch(1, 0, None)).unwrap_err().to_string();
+        assert!(words.contains(name), "{name} {kind}: {words}");
+        assert_eq!(fs::read_to_string(&other).ok(), (kind != "dangling").then_some(text), "{name} {kind}");
+        if *name == names[0] {
+            assert!(files.check(None, Vec::new()).is_err(), "{kind}");
+        }
+    }
 }
