@@ -30,6 +30,8 @@ pub struct AuditFiles {
     directory: PathBuf,
     /// How long a file may become.
     longest: u64,
+    /// No old one is shorter: what did not fit into it was less than the rest.
+    full: u64,
     /// How often it is tried whether somebody else still writes.
     attempts: u32,
 }
@@ -37,13 +39,13 @@ pub struct AuditFiles {
 impl AuditFiles {
     /// Those of an agent with this state directory.
     pub fn of(state_dir: &Path) -> Self {
-        Self { directory: state_dir.to_owned(), longest: LONGEST, attempts: ATTEMPTS }
+        Self { directory: state_dir.to_owned(), longest: LONGEST, full: LONGEST - WINDOW, attempts: ATTEMPTS }
     }
 
     /// The same with shorter files, and without patience.
     #[cfg(test)]
     pub(super) fn with_longest(self, longest: u64) -> Self {
-        Self { longest, attempts: 1, ..self }
+        Self { longest, full: longest / 2, attempts: 1, ..self }
     }
 
     /// The file that is written to.
@@ -164,8 +166,10 @@ impl AuditFiles {
         }
         // What is written from now on is not looked at.
         drop(lock);
-        // Older ones were removed where there are as many as are kept.
-        let whole = files.first().is_none_or(|oldest| oldest.path != self.old(KEPT));
+        // Older ones were removed only where all that are kept are there, and full.
+        let is_full =
+            |copy: &&AuditCopy| copy.path != self.current() && copy.text.get_ref().limit() >= self.full;
+        let whole = files.iter().filter(is_full).count() < KEPT as usize;
         check(files, AuditCheck::new(whole, from, heads))
     }
 

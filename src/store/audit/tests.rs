@@ -272,3 +272,30 @@ fn what_is_no_file_of_ours_leads_nowhere_and_keeps_nobody_waiting() {
         }
     }
 }
+
+/// Old files are missing only where all that are kept are there and full.
+#[test]
+fn lines_that_were_not_rotated_away_are_missed() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = files(&directory);
+    let old = |number: u32| directory.path().join(format!("kms-audit.jsonl.{number}"));
+    files.append(&batch(3, 0, None)).unwrap();
+    let text = fs::read_to_string(files.current()).unwrap();
+    // The rest of a short record passes for the oldest file.
+    fs::write(old(4), text.lines().last().unwrap()).unwrap();
+    fs::remove_file(files.current()).unwrap();
+    let head = files.append(&batch(1, 0, None)).unwrap().head;
+    let verdict = files.check(None, vec![head.hash]).unwrap();
+    assert!(verdict.flaws[0].to_string().ends_with("lines 1 to 2 are missing"), "{:?}", verdict.flaws);
+    // What rotation removes is not missed.
+    fs::remove_file(old(4)).unwrap();
+    fs::write(files.current(), text).unwrap();
+    for _ in 0..80 {
+        files.append(&batch(1, 0, None)).unwrap();
+    }
+    let verdict = files.check(None, Vec::new()).unwrap();
+    assert!(verdict.whole && verdict.first > Some(1), "{verdict:?}");
+    // The oldest is, where the others take its place.
+    fs::rename(old(3), old(4)).unwrap();
+    assert!(!files.check(None, Vec::new()).unwrap().whole);
+}
