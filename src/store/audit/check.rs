@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{AuditLine, ChainHead, LineHash, Torn};
+use super::{AuditKind, AuditLine, ChainHead, LineHash, Torn};
 
 /// So many flaws are told; the rest is counted.
 const TOLD: usize = 100;
@@ -60,6 +60,8 @@ pub struct AuditCheck {
     line: u64,
     head: Option<ChainHead>,
     torn: Torn,
+    /// An agent writes these lines, and has not said that it ends.
+    runs: bool,
     verdict: AuditVerdict,
 }
 
@@ -70,7 +72,7 @@ impl AuditCheck {
         let verdict =
             AuditVerdict { whole: true, lines: 0, first: None, head: None, flaws: Vec::new(), more_flaws: 0 };
         let (file, whole) = (String::new(), whole && from.is_none());
-        Self { from, whole, heads, file, line: 0, head: None, torn: Torn::default(), verdict }
+        Self { from, whole, heads, file, line: 0, head: None, torn: Torn::default(), runs: false, verdict }
     }
 
     /// The lines of this file come next.
@@ -92,6 +94,11 @@ impl AuditCheck {
                 self.verdict.first.get_or_insert(line.seq);
                 self.compare(&line, torn);
             }
+        }
+        match line.event.event {
+            AuditKind::Start | AuditKind::Configured => self.runs = true,
+            AuditKind::Stop | AuditKind::Released => self.runs = false,
+            _ => {}
         }
         // What follows the line from which on it counts is compared with that.
         self.head = Some(head);
@@ -126,6 +133,11 @@ impl AuditCheck {
             (None, Some(_)) if self.head.is_none() && !self.whole => {}
             (None, Some(_)) => self.find("the rest of a line stood before this one, and is gone".to_owned()),
             (None, None) => {}
+        }
+        if self.runs && line.event.event == AuditKind::Start {
+            self.tell(
+                "the agent before this one ended without a word: its last events may be missing".to_owned(),
+            );
         }
         if line.missing > 0 {
             self.tell(format!("{} events before this line could not be written", line.missing));

@@ -299,3 +299,24 @@ fn lines_that_were_not_rotated_away_are_missed() {
     fs::rename(old(3), old(4)).unwrap();
     assert!(!files.check(None, Vec::new()).unwrap().whole);
 }
+
+/// What waited in memory is gone with an agent that could not write that it ends.
+#[test]
+fn an_agent_that_ended_without_a_word_is_told() {
+    use AuditKind::{Check, Configured, Released, Start, Stop, Use, Wrap};
+    let life = |kinds: &[AuditKind]| {
+        let directory = tempfile::tempdir().unwrap();
+        let files = files(&directory);
+        let events = kinds.iter().map(|kind| AuditEvent { event: *kind, ..event(0) }).collect();
+        files.append(&AuditBatch { events, ..AuditBatch::default() }).unwrap();
+        files.check(None, Vec::new()).unwrap().flaws
+    };
+    assert!(
+        life(&[Start, Use, Check, Stop, Wrap, Start, Released, Start, Configured, Stop, Start]).is_empty()
+    );
+    for begin in [Start, Configured] {
+        let flaws = life(&[begin, Use, Check, Start]);
+        let [flaw] = &flaws[..] else { panic!("{flaws:?}") };
+        assert!(flaw.told && flaw.to_string().contains(":4: the agent before this one"), "{flaw}");
+    }
+}
