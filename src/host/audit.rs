@@ -57,7 +57,7 @@ impl AuditTrail {
         Some(batch)
     }
 
-    /// It was written, or could not be. Then nobody knows what is on the disk. Returns the events that could not be written
+    /// It was written, or could not be. The line that was the last one before is still known. Returns the events that could not be written
     /// for the first time.
     fn end(&mut self, outcome: &Result<AuditWritten, SavedError>) -> Vec<AuditEvent> {
         let Some(batch) = self.writing.take() else { return Vec::new() };
@@ -67,7 +67,7 @@ impl AuditTrail {
                 Vec::new()
             }
             Err(error) => {
-                (self.head, self.trouble) = (None, Some(error.to_string()));
+                self.trouble = Some(error.to_string());
                 let untold = batch.events.iter().skip(self.told).cloned().collect();
                 self.told = batch.events.len();
                 // They stand before those that have come since, and so does what is missing.
@@ -185,13 +185,20 @@ mod tests {
     #[test]
     fn what_cannot_be_written_waits_and_what_cannot_wait_is_counted() {
         let mut trail = AuditTrail::default();
+        trail.note(event(0));
+        let first = trail.begin().unwrap().lines(ChainHead::default(), None);
+        trail.end(&Ok(first.clone()));
         trail.note(event(1));
         trail.begin().unwrap();
         trail.note(event(2));
         assert_eq!(trail.end(&full()), [event(1)], "the log has it");
         assert_eq!((trail.report().unwritten, trail.report().lost), (2, 0));
         let again = trail.begin().unwrap();
-        assert_eq!((times(&again), again.missing, again.known), (vec![1, 2], 0, None));
+        assert_eq!(
+            (times(&again), again.missing, again.known),
+            (vec![1, 2], 0, Some(first.head)),
+            "what was written is not forgotten"
+        );
         assert_eq!(trail.end(&full()), [event(2)], "once");
         assert!(trail.begin().is_none() && !trail.is_busy());
         (3..=MOST as u64 + 5).for_each(|number| trail.note(event(number)));

@@ -90,7 +90,6 @@ fn live(files: &AuditFiles, fates: &[Fate]) -> (ChainHead, usize, usize) {
             Fate::Fails => {
                 let _lock = files.lock().unwrap();
                 files.append(&batch(1, missing, known)).unwrap_err();
-                known = None;
             }
             Fate::Dies(part) | Fate::Stumbles(part) => {
                 tear(&files.current(), &next[..*part.min(&(next.len() - 1))], is_torn);
