@@ -3,6 +3,7 @@
 //! cannot be written waits for the next one; those that cannot wait are counted, and the next line says so.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use super::Host;
 use crate::config::KmsRules;
@@ -11,6 +12,8 @@ use crate::store::{AuditBatch, AuditEvent, AuditKind, AuditWritten, ChainHead, S
 
 /// So many events wait at most.
 const MOST: usize = 64;
+/// A disk that takes longer than this may never answer.
+const SLOW: Duration = Duration::from_secs(30);
 
 /// Events on their way to the disk.
 #[derive(Default)]
@@ -20,8 +23,8 @@ pub(super) struct AuditTrail {
     told: usize,
     /// So many before the first that waits could not.
     missing: u64,
-    /// What is being written.
-    writing: Option<AuditBatch>,
+    /// What is being written, and since when.
+    writing: Option<(AuditBatch, Instant)>,
     /// Something has come since the last attempt.
     is_due: bool,
     head: Option<ChainHead>,
@@ -30,46 +33,63 @@ pub(super) struct AuditTrail {
 }
 
 impl AuditTrail {
-    fn note(&mut self, event: AuditEvent) {
+    /// Returns the events that are to be in the log now, as the disk has not answered yet and may never do so.
+    fn note(&mut self, event: AuditEvent) -> Vec<AuditEvent> {
         self.waiting.push_back(event);
         self.is_due = true;
+        let untold = if self.writing.is_some() { self.tell() } else { Vec::new() };
         self.keep_bound();
+        untold
+    }
+
+    /// The events that are not in the log yet, and are from now on.
+    fn tell(&mut self) -> Vec<AuditEvent> {
+        let written = self.writing.iter().flat_map(|(batch, _)| &batch.events);
+        let untold: Vec<AuditEvent> = written.chain(&self.waiting).skip(self.told).cloned().collect();
+        self.told += untold.len();
+        untold
+    }
+
+    /// How many events are being written.
+    fn under_way(&self) -> usize {
+        self.writing.as_ref().map_or(0, |(batch, _)| batch.events.len())
     }
 
     fn keep_bound(&mut self) {
         while self.waiting.len() > MOST {
             self.waiting.pop_front();
             // What is being written does not wait.
-            self.told -= usize::from(self.writing.is_none() && self.told > 0);
+            self.told -= usize::from(self.told > self.under_way());
             self.missing += 1;
             self.lost += 1;
         }
     }
 
     /// The next thing to be written, after that which is being written.
-    pub(super) fn begin(&mut self) -> Option<AuditBatch> {
+    pub(super) fn begin(&mut self, now: Instant) -> Option<AuditBatch> {
         if self.writing.is_some() || !std::mem::take(&mut self.is_due) {
             return None;
         }
         let events = self.waiting.drain(..).collect();
         let batch = AuditBatch { events, missing: std::mem::take(&mut self.missing), known: self.head };
-        self.writing = Some(batch.clone());
+        self.writing = Some((batch.clone(), now));
         Some(batch)
     }
 
     /// It was written, or could not be. The line that was the last one before is still known. Returns the events that could not be written
     /// for the first time.
     fn end(&mut self, outcome: &Result<AuditWritten, SavedError>) -> Vec<AuditEvent> {
-        let Some(batch) = self.writing.take() else { return Vec::new() };
+        let Some((batch, _)) = self.writing.take() else { return Vec::new() };
         match outcome {
             Ok(written) => {
-                (self.head, self.trouble, self.told) = (Some(written.head), None, 0);
+                (self.head, self.trouble) = (Some(written.head), None);
+                self.told = self.told.saturating_sub(batch.events.len());
                 Vec::new()
             }
             Err(error) => {
                 self.trouble = Some(error.to_string());
                 let untold = batch.events.iter().skip(self.told).cloned().collect();
-                self.told = batch.events.len();
+                self.told = self.told.max(batch.events.len());
                 // They stand before those that have come since, and so does what is missing.
                 self.missing += batch.missing;
                 batch.events.into_iter().rev().for_each(|event| self.waiting.push_front(event));
@@ -85,13 +105,12 @@ impl AuditTrail {
     }
 
     /// How far it has come.
-    pub(super) fn report(&self) -> AuditReport {
-        AuditReport {
-            head: self.head,
-            unwritten: self.trouble.as_ref().map_or(0, |_| self.waiting.len() as u64),
-            lost: self.lost,
-            trouble: self.trouble.clone(),
-        }
+    pub(super) fn report(&self, now: Instant) -> AuditReport {
+        let since = self.writing.as_ref().map(|(_, since)| now.saturating_duration_since(*since));
+        let hangs = since.is_some_and(|since| since >= SLOW).then(|| "the disk does not answer".to_owned());
+        let trouble = hangs.or_else(|| self.trouble.clone());
+        let unwritten = trouble.as_ref().map_or(0, |_| (self.under_way() + self.waiting.len()) as u64);
+        AuditReport { head: self.head, unwritten, lost: self.lost, trouble }
     }
 }
 
@@ -111,7 +130,8 @@ impl Host {
             node: &self.setup.node.name,
             rules,
         };
-        self.audit.note(words.of(event, place));
+        let untold = self.audit.note(words.of(event, place));
+        log_unwritten(&untold);
     }
 
     /// Lines were written, or could not be. The log has them in any case: who keeps it elsewhere has heads that nobody here
@@ -124,11 +144,15 @@ impl Host {
             }
             Err(error) => tracing::error!("an audit line could not be written: {error}"),
         }
-        for event in self.audit.end(outcome) {
-            // Nothing in it can fail to be written.
-            let event = serde_json::to_string(&event).unwrap_or_default();
-            tracing::warn!("kms audit, not in the file: {event}");
-        }
+        log_unwritten(&self.audit.end(outcome));
+    }
+}
+
+fn log_unwritten(events: &[AuditEvent]) {
+    for event in events {
+        // Nothing in it can fail to be written.
+        let event = serde_json::to_string(event).unwrap_or_default();
+        tracing::warn!("kms audit, not in the file: {event}");
     }
 }
 
@@ -165,54 +189,72 @@ mod tests {
 
     #[test]
     fn what_comes_during_a_write_is_written_next() {
-        let mut trail = AuditTrail::default();
-        assert!(trail.begin().is_none() && !trail.is_busy());
+        let (mut trail, now) = (AuditTrail::default(), Instant::now());
+        assert!(trail.begin(now).is_none() && !trail.is_busy());
         trail.note(event(1));
-        let first = trail.begin().unwrap();
-        assert!(times(&first) == [1] && trail.begin().is_none(), "one at a time");
+        let first = trail.begin(now).unwrap();
+        assert!(times(&first) == [1] && trail.begin(now).is_none(), "one at a time");
         trail.note(event(2));
-        assert!(trail.begin().is_none());
+        assert!(trail.begin(now).is_none());
         let written = first.lines(ChainHead::default(), None);
         trail.end(&Ok(written.clone()));
-        let next = trail.begin().unwrap();
+        let next = trail.begin(now).unwrap();
         assert_eq!((times(&next), next.known), (vec![2], Some(written.head)));
         trail.end(&Ok(next.lines(written.head, None)));
         assert!(!trail.is_busy());
-        assert_eq!(trail.report().head.map(|head| head.seq), Some(2));
+        assert_eq!(trail.report(now).head.map(|head| head.seq), Some(2));
     }
 
     /// It is not tried again and again: the next event takes those along that wait.
     #[test]
     fn what_cannot_be_written_waits_and_what_cannot_wait_is_counted() {
-        let mut trail = AuditTrail::default();
+        let (mut trail, now) = (AuditTrail::default(), Instant::now());
         trail.note(event(0));
-        let first = trail.begin().unwrap().lines(ChainHead::default(), None);
+        let first = trail.begin(now).unwrap().lines(ChainHead::default(), None);
         trail.end(&Ok(first.clone()));
         trail.note(event(1));
-        trail.begin().unwrap();
-        trail.note(event(2));
-        assert_eq!(trail.end(&full()), [event(1)], "the log has it");
-        assert_eq!((trail.report().unwritten, trail.report().lost), (2, 0));
-        let again = trail.begin().unwrap();
+        trail.begin(now).unwrap();
+        assert_eq!(trail.note(event(2)), [event(1), event(2)], "the log has it at once");
+        assert_eq!(trail.end(&full()), [], "once");
+        assert_eq!((trail.report(now).unwritten, trail.report(now).lost), (2, 0));
+        let again = trail.begin(now).unwrap();
         assert_eq!(
             (times(&again), again.missing, again.known),
             (vec![1, 2], 0, Some(first.head)),
             "what was written is not forgotten"
         );
-        assert_eq!(trail.end(&full()), [event(2)], "once");
-        assert!(trail.begin().is_none() && !trail.is_busy());
-        (3..=MOST as u64 + 5).for_each(|number| trail.note(event(number)));
-        let report = trail.report();
+        assert_eq!(trail.end(&full()), [], "once");
+        assert!(trail.begin(now).is_none() && !trail.is_busy());
+        (3..=MOST as u64 + 5).for_each(|number| drop(trail.note(event(number))));
+        let report = trail.report(now);
         assert_eq!((report.unwritten, report.lost, report.trouble.is_some()), (MOST as u64, 5, true));
-        let batch = trail.begin().unwrap();
+        let batch = trail.begin(now).unwrap();
         assert_eq!((batch.missing, times(&batch)[0]), (5, 6));
         // What is given up while that is written comes after what was given up before.
         trail.note(event(100));
         trail.end(&full());
-        let batch = trail.begin().unwrap();
+        let batch = trail.begin(now).unwrap();
         assert_eq!((batch.missing, times(&batch)[0], batch.events.len()), (6, 7, MOST));
         trail.end(&Ok(batch.lines(ChainHead::default(), None)));
-        let report = trail.report();
+        let report = trail.report(now);
         assert_eq!((report.unwritten, report.lost, report.trouble), (0, 6, None));
+    }
+
+    /// Each event is in the log before it is given up, and `status` says that nothing gets there.
+    #[test]
+    fn a_disk_that_never_answers_is_told() {
+        let (mut trail, now) = (AuditTrail::default(), Instant::now());
+        assert_eq!(trail.note(event(0)), []);
+        trail.begin(now).unwrap();
+        assert_eq!((trail.report(now).unwritten, trail.report(now).trouble), (0, None));
+        let report = trail.report(now + SLOW);
+        assert_eq!((report.unwritten, report.trouble.as_deref()), (1, Some("the disk does not answer")));
+        let told: Vec<AuditEvent> = (1..200).flat_map(|number| trail.note(event(number))).collect();
+        assert_eq!(told, (0..200).map(event).collect::<Vec<_>>());
+        assert_eq!(trail.report(now + SLOW).lost, 199 - MOST as u64);
+        assert_eq!(trail.end(&full()), [], "all are told");
+        trail.note(event(200));
+        trail.begin(now).unwrap();
+        assert_eq!(trail.end(&full()), [event(200)]);
     }
 }

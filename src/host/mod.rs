@@ -388,7 +388,7 @@ impl Host {
             }
             Some(Begun::Config) => Save::Config(Box::new(self.setup.config.clone())),
             None => {
-                let save = self.audit.begin().map(Save::Audit);
+                let save = self.audit.begin(now).map(Save::Audit);
                 let save = save.or_else(|| self.poll_roster(now).map(Save::Roster));
                 save.or_else(|| self.poll_keys(now).map(Save::Keys))?
             }

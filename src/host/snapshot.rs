@@ -24,7 +24,7 @@ impl Host {
             started_at: self.started_at,
             protection: self.protection,
             trouble: self.trouble(),
-            kms: self.leased.as_ref().map(|leased| leased.report(self.moment, self.audit.report())),
+            kms: self.leased.as_ref().map(|leased| leased.report(self.moment, self.audit.report(now))),
             about: self.secrets.as_ref().map(|secrets| self.setup.about(secrets)),
             guards_most: GUARDS_MOST,
             tally: self.core.as_ref().map_or(self.counted, Core::counts).tally(self.overruns),
