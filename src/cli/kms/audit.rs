@@ -53,7 +53,7 @@ fn sheet(verdict: &AuditVerdict) -> String {
     let verdict = if *whole { "whole" } else { "NOT whole" };
     sheet += &match (first, head) {
         (Some(first), Some(head)) => format!("{verdict}: {count}, from line {first} to {head}\n"),
-        _ => format!("{verdict}: there is no line\n"),
+        _ => format!("{verdict}: 0 lines\n"),
     };
     sheet
 }
@@ -120,7 +120,7 @@ mod tests {
         assert!(sheet(&broken).starts_with(expected), "{}", sheet(&broken));
         let none =
             AuditVerdict { whole: true, lines: 0, first: None, head: None, flaws: Vec::new(), more_flaws: 0 };
-        assert_eq!(sheet(&none), "whole: there is no line\n");
+        assert_eq!(sheet(&none), "whole: 0 lines\n");
     }
 
     #[test]

@@ -149,6 +149,11 @@ impl AuditCheck {
         if self.torn.hash().is_some() {
             self.tell("the last line is none: a write did not end".to_owned());
         }
+        if self.head.is_none() {
+            let what =
+                "there is no line: no agent has used a key here yet, or somebody has removed all lines";
+            self.add(AuditFlaw { file: String::new(), line: None, told: false, what: what.to_owned() });
+        }
         let from = self.from.take().map(|from| format!("no line has the hash {from}, from which on to look"));
         let heads = std::mem::take(&mut self.heads).into_iter();
         let heads =

@@ -319,3 +319,14 @@ fn an_agent_that_ended_without_a_word_is_told() {
         assert!(flaw.told && flaw.to_string().contains(":4: the agent before this one"), "{flaw}");
     }
 }
+
+#[test]
+fn no_line_at_all_is_not_a_whole_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = files(&directory);
+    let verdict = files.check(None, Vec::new()).unwrap();
+    assert!(!verdict.whole && verdict.flaws[0].what.starts_with("there is no line"), "{verdict:?}");
+    // Nothing has come since the line that somebody names.
+    let head = files.append(&batch(2, 0, None)).unwrap().head;
+    assert!(files.check(Some(head.hash), Vec::new()).unwrap().whole);
+}
