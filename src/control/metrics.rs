@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::ControlError;
 use crate::observe::Figures;
 use crate::observe::figures::PairFigures;
+use crate::observe::member_pairs::known;
 use crate::observe::status::Encapsulation;
 use crate::types::{NodeName, ReasonCode, RowState, SaErrors, Traffic, UnixTime};
 
@@ -33,7 +34,7 @@ pub struct FiguresTable {
 struct FiguresLine(
     [u32; 3],
     RowState,
-    Option<ReasonCode>,
+    #[serde(deserialize_with = "known")] Option<ReasonCode>,
     Option<u64>,
     Encapsulation,
     [u64; 2],

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::KeyReport;
 use super::cluster_figures::ClusterFigures;
+use super::member_pairs::known;
 use super::status::{Encapsulation, Evidence, Outlook, PairSight, Summary};
 use crate::config::Mode;
 use crate::types::generation::VERSION;
@@ -49,6 +50,7 @@ pub struct PairFigures {
     /// How it stands.
     pub state: RowState,
     /// Why, where it is neither protected nor off.
+    #[serde(default, deserialize_with = "known")]
     pub reason: Option<ReasonCode>,
     /// Since when it stands so.
     pub since: Option<UnixTime>,

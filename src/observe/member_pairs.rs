@@ -104,7 +104,10 @@ pub enum NodeVoice {
 }
 
 /// A word that only a later version knows is none.
-fn known<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+///
+/// # Errors
+/// This is no word at all.
+pub fn known<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
     let code = Option::<serde_json::Value>::deserialize(deserializer)?;
     Ok(code.and_then(|code| serde_json::from_value(code).ok()))
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::Snapshot;
+use super::member_pairs::known;
 use super::status::Summary;
 use crate::types::{NodeName, Pair, Protection, ReasonCode, RowState};
 
@@ -36,7 +37,7 @@ pub struct RowProgress {
     /// Why it is neither protected nor off, in words.
     pub reason: Option<String>,
     /// The same for programs; `None` from agents that do not tell it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known")]
     pub reason_code: Option<ReasonCode>,
     /// Whether this host can only wait for the other: the pair was never protected, and the other host has
     /// proven nothing for some seconds. Agents that do not tell it leave it `false`.

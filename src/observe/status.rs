@@ -24,6 +24,7 @@ pub use self::sight::PairSight;
 use crate::config::Mode;
 use crate::identity::AuthMethod;
 use crate::observe::KeyReport;
+use crate::observe::member_pairs::known;
 use crate::types::{
     Bounds, Direction, Family, Method, NodeName, Pair, Problem, Protection, ReasonCode, RowState, SaErrors,
     Spi, Traffic, UnixTime,
@@ -131,6 +132,7 @@ pub struct PeerRow {
     /// Since when it stands so; `None` where that is not known.
     pub since: Option<UnixTime>,
     /// Why it is neither protected nor off, for programs.
+    #[serde(default, deserialize_with = "known")]
     pub reason_code: Option<ReasonCode>,
     /// The same in words, with what to do where there is something.
     pub reason: Option<String>,

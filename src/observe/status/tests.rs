@@ -397,6 +397,15 @@ fn a_problem_of_a_later_version_can_be_read() {
     assert_eq!((&hole["code"], &hole["severity"]), (&"other_ipsec".into(), &"critical".into()));
 }
 
+/// An agent may be newer than whoever reads what it says, such as an exporter that runs on.
+#[test]
+fn a_reason_of_a_later_version_costs_no_row() {
+    let mut json = serde_json::to_value(row(&protecting(), &saved(Protection::On, true))).unwrap();
+    json["reason_code"] = "unheard_of".into();
+    let heard: PeerRow = serde_json::from_value(json).unwrap();
+    assert_eq!(heard.reason_code, None);
+}
+
 const STATES: [RowState; 5] =
     [RowState::Off, RowState::Negotiating, RowState::Protected, RowState::Clear, RowState::Blocked];
 
