@@ -128,7 +128,7 @@ impl PpkRules {
 
     /// Whether pairs make no keys without that of all hosts.
     pub fn is_required(&self) -> bool {
-        self.required
+        self.required || self.ended
     }
 
     /// Each thing that it says, by its key in the file, for whoever compares two of them.
@@ -240,17 +240,24 @@ fn id(value: &DeValue<'_>) -> Result<String, String> {
 
 /// A time, or the beginning of a day by UTC.
 fn time(value: &DeValue<'_>) -> Result<UnixTime, String> {
-    let text = text(value)?;
-    // A time without a zone reads as its day alone, which is earlier.
-    let day = text.parse::<Date>().ok().filter(|day| day.to_string() == text);
-    let of_day = || Some(day?.to_zoned(TimeZone::UTC).ok()?.timestamp());
-    let time = text.parse::<Timestamp>().ok().or_else(of_day);
-    let time = time.and_then(|time| u64::try_from(time.as_second()).ok()).map(UnixTime);
-    time.ok_or_else(|| {
+    // TOML has days and times of its own kind, without quotes.
+    let text = match value {
+        DeValue::Datetime(time) => &time.to_string(),
+        other => text(other)?,
+    };
+    time_of(text).ok_or_else(|| {
         format!(
             "\"{text}\" is neither a day such as \"2027-01-31\" nor a time such as \"2027-01-31T12:00:00Z\""
         )
     })
+}
+
+pub(super) fn time_of(text: &str) -> Option<UnixTime> {
+    // A time without a zone reads as its day alone, which is earlier.
+    let day = text.parse::<Date>().ok().filter(|day| day.to_string() == text);
+    let of_day = || Some(day?.to_zoned(TimeZone::UTC).ok()?.timestamp());
+    let time = text.parse::<Timestamp>().ok().or_else(of_day)?;
+    u64::try_from(time.as_second()).ok().map(UnixTime)
 }
 
 /// What is read, with the places of what may be wrong with it.

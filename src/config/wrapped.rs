@@ -8,6 +8,7 @@ use toml::de::DeValue;
 use toml::{Table, Value};
 
 use super::kms::{key, provider};
+use super::ppk::time_of;
 use super::values::{Placed, Section, text};
 use super::{Config, KmsRules};
 use crate::identity::SecretDigest;
@@ -143,6 +144,8 @@ pub struct ClusterKey {
     pub ppk_id: Option<String>,
     /// Members make no keys without it.
     pub required: bool,
+    /// From when on they make none, where they do now.
+    pub until: Option<UnixTime>,
 }
 
 impl ClusterKey {
@@ -158,7 +161,19 @@ impl ClusterKey {
             next: SharedSecret::of(of("secret", "next")),
             ppk_id: text("ppk", "id"),
             required: of("ppk", "required").and_then(Value::as_bool).unwrap_or(true),
+            until: of("ppk", "optional_until").and_then(|until| match until {
+                Value::String(text) => time_of(text),
+                Value::Datetime(time) => time_of(&time.to_string()),
+                _ => None,
+            }),
         }
+    }
+
+    /// The same by this time.
+    #[must_use]
+    pub fn at(self, now: UnixTime) -> Self {
+        let required = self.required || self.until.is_some_and(|until| until <= now);
+        Self { required, until: self.until.filter(|_| !required), ..self }
     }
 }
 
@@ -190,9 +205,10 @@ pub fn with_offer_in_force(settings: &str, end: UnixTime) -> String {
     })
 }
 
-/// Settings in which the PPK is required.
+/// Settings in which the PPK is required. The end of the time without it stays: a member's own file may have an exception
+/// that needs one.
 pub fn with_required_ppk(settings: &str) -> String {
-    changed(settings, |table| ["required", "optional_until"].iter().for_each(|key| unset(table, "ppk", key)))
+    changed(settings, |table| unset(table, "ppk", "required"))
 }
 
 fn changed(settings: &str, change: impl FnOnce(&mut Table)) -> String {
@@ -290,7 +306,12 @@ mod tests {
         assert_eq!(said.ppk_id, Some(id.clone()));
         let required = with_required_ppk(&in_force);
         assert!(ClusterKey::of(&required).required && required.contains("key_bits"), "{required}");
-        assert!(!required.contains("optional_until"), "{required}");
+        assert!(required.contains("optional_until"), "{required}");
+        let [early, late] = [END.0 - 1, END.0].map(|now| ClusterKey::of(&in_force).at(UnixTime(now)));
+        assert_eq!(
+            [(early.required, early.until), (late.required, late.until)],
+            [(false, Some(END)), (true, None)]
+        );
 
         let moved = with_offer_in_force(&with_offer(&required, &other), END);
         let said = ClusterKey::of(&moved);

@@ -186,7 +186,7 @@ impl Host {
         );
         self.setup.config = self.setup.config.clone().at(wall);
         if let Some(secrets) = &mut self.secrets {
-            secrets.require_ppks();
+            secrets.require_ppks(&self.setup.config, &self.setup.node);
         }
         self.reconfigure(now, system);
     }
@@ -224,6 +224,10 @@ impl Host {
             self.secrets_lag = secrets.is_none() && setup.config.kms.is_some();
             self.secrets = secrets.or(self.secrets.take());
             self.setup = setup;
+            if let Some(secrets) = self.secrets.as_mut().filter(|_| self.secrets_lag) {
+                // What is to be unwrapped yet is needed all the same.
+                secrets.require_ppks(&self.setup.config, &self.setup.node);
+            }
             self.reconfigure(now, system);
             self.ledger.keep(now);
         }

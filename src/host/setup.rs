@@ -144,9 +144,15 @@ impl Secrets {
         Self { current, previous: None, root: Some(root), credentials: Arc::new(credentials) }
     }
 
-    /// Nobody does without a PPK from now on.
-    pub fn require_ppks(&mut self) {
-        Arc::make_mut(&mut self.credentials).require_ppks();
+    /// Whoever needs a PPK of `own` by `config` does not do without from now on, also where this host does not have it yet.
+    pub fn require_ppks(&mut self, config: &Config, own: &Node) {
+        let credentials = Arc::make_mut(&mut self.credentials);
+        for node in config.nodes.iter().filter(|node| node.name != own.name) {
+            if let Some((_, true)) = config.ppks_between(own, node) {
+                let addresses = node.addresses.iter().copied().chain(config.floating_at(node));
+                addresses.for_each(|address| credentials.require_ppk(address));
+            }
+        }
     }
 
     /// What a KMS has unwrapped.

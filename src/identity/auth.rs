@@ -257,9 +257,9 @@ impl Credentials {
         [key, chain, trust].into_iter().flatten().chain(ppks).collect()
     }
 
-    /// Nobody does without a PPK from now on.
-    pub fn require_ppks(&mut self) {
-        self.ppks.values_mut().for_each(|rule| rule.required = true);
+    /// The host at `address` does not do without a PPK from now on. If there is none for it, no keys are made with it.
+    pub fn require_ppk(&mut self, address: IpAddr) {
+        self.ppks.entry(address).or_default().required = true;
     }
 
     /// Which PPKs there are, each once.

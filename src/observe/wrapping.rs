@@ -120,9 +120,10 @@ impl WrapStage {
                 waits.in_words()
             )),
             Self::TakenUp { waits, required: false } => Some(format!(
-                "the secret that the key {} has wrapped is in force, and not required yet. It is used with all pairs by {}. \
+                "the secret that the key {} has wrapped is in force, and not required {}. It is used with all pairs by {}. \
                  {GOES_ON}",
                 named(&key.in_force),
+                key.until.map_or_else(|| "yet".to_owned(), |until| format!("before {until}")),
                 waits.in_words()
             )),
         }

@@ -120,7 +120,13 @@ impl WrapStanding {
                 format!("an admin node wraps the secret of a cluster: run it on {}", listed(admins, NAMED));
             return Err(failed(&words));
         }
-        Ok(Self { key: ClusterKey::of(&settings), settings, entry, status })
+        let key = ClusterKey::of(&settings).at(SystemTime::now().into());
+        Ok(Self { key, settings, entry, status })
+    }
+
+    /// Until when what was in use before is good for, where the secret is in force and not required yet.
+    fn until(&self) -> Option<UnixTime> {
+        self.key.until.filter(|_| self.key.in_force.is_some())
     }
 
     fn stage(&self) -> WrapStage {
@@ -158,7 +164,9 @@ impl WrapOrder<'_> {
                     }
                     return Ok(Exit::Done);
                 }
-                WrapStep::Wait(waits) if Instant::now() >= deadline => return Err(behind(waits)),
+                WrapStep::Wait(waits) if Instant::now() >= deadline => {
+                    return Err(behind(waits, standing.until()));
+                }
                 WrapStep::Wait(_) => {
                     pause(asked, deadline);
                     continue;
@@ -187,7 +195,14 @@ impl WrapOrder<'_> {
                     with_required_ppk(settings),
                     "it is required now: no pair makes keys without it".to_owned(),
                 ),
-                (_, None) => (with_offer_in_force(settings, end()), "it is in force".to_owned()),
+                (_, None) if standing.key.in_force.is_some() => {
+                    (with_offer_in_force(settings, end()), "it is in force".to_owned())
+                }
+                (_, None) => {
+                    let end = end();
+                    let words = format!("it is in force, and required from {end} on at the latest");
+                    (with_offer_in_force(settings, end), words)
+                }
             };
             // The KMS and the members may have taken their time: nothing is to get lost that somebody has changed meanwhile.
             let order = SettingsOrder { after: Some(entry.clone()), ..SettingsOrder::of(next) };
@@ -360,12 +375,19 @@ impl WrapOrder<'_> {
 }
 
 /// Who is behind when the time is over.
-fn behind(waits: &WrapWaits) -> CommandError {
+fn behind(waits: &WrapWaits, until: Option<UnixTime>) -> CommandError {
     let lines: Vec<String> = waits.lines().into_iter().map(|line| format!("  {line}")).collect();
     let exit = if waits.behind.is_empty() { Exit::Waiting } else { Exit::Degraded };
+    let in_use = match until {
+        None => "Nothing is lost: what was in use stays in use.".to_owned(),
+        Some(until) => format!(
+            "What was in use stays in use until {until}: from then on, no pair makes keys without the secret. `hostseal \
+             settings set ppk.optional_until=DAY` gives more time."
+        ),
+    };
     let message = format!(
-        "not all members are so far:\n{}\nNothing is lost: what was in use is in use. Mend that, and give the same command \
-         again: it goes on from here. --partial goes on without those that do not answer",
+        "not all members are ready:\n{}\n{in_use} Mend that, and run the same command again: it goes on from here. --partial \
+         goes on without those that do not answer",
         lines.join("\n")
     );
     CommandError::new(exit, message)

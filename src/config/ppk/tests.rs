@@ -180,4 +180,6 @@ fn a_time_without_a_ppk_has_an_end() {
         assert!(said.contains("is neither a day"), "{wrong}: {said}");
     }
     assert!(of("required = false\noptional_until = \"soon\"").contains("\"soon\" is neither a day"));
+    let unquoted = parse(&optional.replace("\"2027-01-31\"", "2027-01-31"), "", "");
+    assert_eq!(unquoted.ppks_optional_until(), Some(end), "TOML has days");
 }

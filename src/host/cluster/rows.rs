@@ -250,7 +250,8 @@ pub(super) fn problems(
                      `hostseal status --cluster` on another node shows why; with a new token it can join again";
         problems.push(Problem::critical(ProblemCode::Other, None, words));
     }
-    problems.extend(wrapping(settings_in_force(view, None), rows, optional_for));
+    let key = ClusterKey::of(settings_in_force(view, None)).at(status.time);
+    problems.extend(wrapping(&key, rows, optional_for));
     problems.extend(later(roster));
     problems.extend(versions(rows));
     if let Some(trouble) = &status.config_error {
@@ -263,16 +264,15 @@ pub(super) fn problems(
 }
 
 /// How far it is with a wrapped secret, as long as something is to be done. `optional_for` so long, hosts make keys without it.
-fn wrapping(settings: &str, rows: &[MemberRow], optional_for: Option<Duration>) -> Option<Problem> {
-    let key = ClusterKey::of(settings);
-    let words = WrapStage::of(&key, rows).in_words(&key)?;
+fn wrapping(key: &ClusterKey, rows: &[MemberRow], optional_for: Option<Duration>) -> Option<Problem> {
+    let words = WrapStage::of(key, rows).in_words(key)?;
     let code = ProblemCode::WrapUnfinished;
     if optional_for.is_none_or(|time| time < MOVE_MOST) {
         return Some(Problem::warning(code, None, words));
     }
     let fix = "Until then hosts can make keys without the KMS. If somebody is waited for who is not coming: `hostseal remove` \
-               takes that host out, `hostseal settings set ppk.required= ppk.optional_until=` goes on without it, and `hostseal \
-               settings set secret.wrapped=` ends the use of the secret"
+               takes that host out, `hostseal settings set ppk.required=` goes on without it, and `hostseal settings set \
+               secret.wrapped=` ends the use of the secret"
         .to_owned();
     Some(Problem::critical(code, None, words).mended_by(fix))
 }

@@ -36,7 +36,7 @@ impl World {
         let ways = self.ways();
         self.run(10 * SECOND, Some((50 * MILLISECOND, &ways)));
         let status = self.cluster_status(0);
-        (WrapStage::of(&ClusterKey::of(settings), &status.nodes), status)
+        (WrapStage::of(&ClusterKey::of(settings).at(self.wall()), &status.nodes), status)
     }
 
     fn kms_of_all(&mut self, answer: Result<(), Refusal>) {
@@ -215,4 +215,34 @@ fn a_member_that_cannot_is_cut_alone() {
     );
     world.hosts[2].file.kms = Some(Ok(()));
     assert!(world.run_until(400 * SECOND, World::all_protected));
+}
+
+/// Members that have not unwrapped it yet need it all the same once it is required, also with each other.
+#[test]
+fn nobody_goes_on_without_a_secret_that_he_has_not_unwrapped_yet() {
+    let mut world = protected(HOSTS, 11);
+    world.kms_of_all(Ok(()));
+    let offered = with_offer("", &wrapped("k"));
+    world.set(&offered);
+    world.stage(&offered);
+    for host in [1, 2] {
+        world.hosts[host].file.kms = Some(Err(Refusal::Unavailable));
+    }
+    let end = UnixTime(world.wall().0 + 600);
+    let in_force = with_offer_in_force(&offered, end);
+    world.set(&in_force);
+    world.run(300 * SECOND, None);
+    assert!(world.all_protected(), "until then they do without");
+    world.run(400 * SECOND, None);
+    let (stage, status) = world.stage(&in_force);
+    assert!(matches!(stage, WrapStage::TakenUp { required: true, .. }), "{stage:?}");
+    let words = status.problems.iter().find(|problem| problem.code == ProblemCode::WrapUnfinished);
+    assert!(words.is_some_and(|problem| !problem.message.contains("not required")), "{words:?}");
+    let rekey_after = world.hosts[1].agent.as_ref().map(|agent| agent.setup().config.keying.rekey_after);
+    world.run(rekey_after.unwrap() + 60 * SECOND, None);
+    let summary = world.status(1).summary;
+    assert_eq!((summary.protected, summary.clear), (0, 0), "{summary:?}");
+    world.kms_of_all(Ok(()));
+    assert!(world.run_until(600 * SECOND, World::all_protected));
+    assert_eq!(world.total().leaked, 0);
 }
