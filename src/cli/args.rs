@@ -311,8 +311,8 @@ pub enum SecretCommand {
     },
     /// Wrap the secret with a key in a KMS. The plain file stays: delete it when all hosts use the wrapped one.
     ///
-    /// It takes the right to encrypt with the key, which hosts do not need. With files, copy the wrapped one to all hosts,
-    /// and say in their configuration what this prints.
+    /// It takes the right to encrypt with the key, which hosts do not need: name a helper that has it with --socket. With
+    /// files, copy the wrapped one to all hosts, and say in their configuration what this prints.
     ///
     /// In a cluster with a roster, it needs an admin node, and does all of it: it makes a secret that nobody sees, offers it
     /// to all members, puts it in force once all can unwrap it, and requires it once all pairs have it in their keys. Give
@@ -321,7 +321,7 @@ pub enum SecretCommand {
         hostseal secret wrap --provider exec --program /usr/local/libexec/hostseal/kms-ours --kms-key cluster-key\n  \
         hostseal secret wrap --provider vault --kms-key transit/prod --socket /run/kms-admin.sock\n  \
         hostseal secret wrap --from /root/secret.new --out /root/secret.wrapped\n  \
-        hostseal settings set kms.provider=aws kms.key=ARN && hostseal secret wrap    in a cluster with a roster")]
+        hostseal secret wrap --socket /run/kms-admin.sock    in a cluster with a roster whose settings name the key")]
     Wrap(WrapArgs),
     /// Wrap the wrapped secret with another key, or with the newest version of the same one.
     ///

@@ -32,7 +32,8 @@ pub(super) fn run(invocation: &Invocation, command: &KmsCommand) -> Result<Exit,
 }
 
 pub(super) fn rules(config: &Config) -> Result<&KmsRules, CommandError> {
-    let none = "no key of a KMS wraps the secret of this host: `hostseal secret wrap` wraps it (byok.md)";
+    let none = "no key of a KMS wraps a secret of this host. In a cluster, `hostseal status --cluster` says whether one is \
+                on its way. How to begin is in byok.md";
     config.kms.as_ref().ok_or_else(|| CommandError::new(Exit::Usage, none))
 }
 
@@ -233,6 +234,18 @@ fn left_in_the_clear(config: &Config) -> Option<(KeyFinding, String)> {
 /// What is on record of an answer.
 pub(super) fn on_record<T>(answer: &KmsAnswer<KmsGift<T>>) -> AuditWords {
     answer.as_ref().map_or_else(AuditWords::of_refusal, AuditWords::of_gift)
+}
+
+/// Why a secret was not wrapped, and what to do where that is a right that hosts do without.
+pub(super) fn not_wrapped(refusal: &KmsRefusal) -> CommandError {
+    let hint = match refusal.refusal {
+        Refusal::Denied => {
+            ". Hosts need no right to encrypt: run a helper with the rights of an administrator, and name its socket with \
+             --socket (byok.md)"
+        }
+        _ => "",
+    };
+    CommandError::new(Exit::Failed, format!("the secret was not wrapped: {}{hint}", in_words(refusal)))
 }
 
 fn request(id: Option<&String>) -> String {

@@ -12,7 +12,7 @@ use super::args::{Invocation, OutArgs, RewrapArgs, WrapArgs};
 use super::cluster;
 use super::context;
 use super::exit::{CommandError, Exit};
-use super::kms::{audit, on_record, rules};
+use super::kms::{audit, not_wrapped, on_record, rules};
 use super::term::{print, tell};
 use crate::config::{Config, KmsRules, WrappedSecret};
 use crate::identity::{Secret, SecretDigest};
@@ -44,7 +44,7 @@ pub(super) fn wrap(invocation: &Invocation, args: &WrapArgs) -> Result<Exit, Com
     let wrapped = kms::wrap(&config.cluster, &rules, &secret);
     let words = wrapped.as_ref().err().map_or_else(AuditWords::of_wrapping, AuditWords::of_refusal);
     audit::note(&config, &rules, AuditKind::Wrap, words);
-    let wrapped = wrapped.map_err(|refusal| failed("the secret was not wrapped", &refusal))?;
+    let wrapped = wrapped.map_err(|refusal| not_wrapped(&refusal))?;
     place.put(&config, &rules, &wrapped)
 }
 

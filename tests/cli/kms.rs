@@ -116,6 +116,8 @@ fn a_host_is_checked_for_what_it_may_do() {
     let done = place.run("kms check");
     assert_eq!((done.exit, done.out.lines().count()), (0, 3), "{done:?}");
     assert!(done.out.contains(&format!("ok    decrypt: the secret {id} (request r-1)\n")), "{done:?}");
+    // Who tries it nevertheless hears who may.
+    place.run("secret wrap").failed_with(1, &["was not wrapped", "--socket"]);
     // It need not describe the key.
     kms.lock().unwrap().denies = vec!["encrypt", "describe"];
     let done = place.run("kms check");

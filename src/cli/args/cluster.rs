@@ -274,6 +274,7 @@ pub enum SettingsCommand {
         hostseal settings set keying.rekey_after=30m esp.key_bits=128\n  \
         hostseal settings set 'protection.exempt=[\"tcp/22\"]'\n  \
         hostseal settings set protection.exempt=\n  \
+        hostseal settings set kms.provider=aws kms.key=ARN\n  \
         hostseal settings set s.toml --dry-run     shows what would change on each node\n  \
         hostseal settings set s.toml --try 60s     goes back unless `hostseal confirm --cluster` comes")]
     Set(SetSettingsArgs),
@@ -282,7 +283,7 @@ pub enum SettingsCommand {
 /// `hostseal settings set …`
 #[derive(Debug, Args)]
 pub struct SetSettingsArgs {
-    /// A file with the sections [keying], [esp] and [protection], or settings one by one.
+    /// A file as `hostseal settings` prints it, or settings one by one.
     #[arg(required = true, value_name = "FILE|KEY=VALUE")]
     pub what: Vec<String>,
     /// Change nothing: show what would change on each node. The exit status is 3 if a node does not answer or cannot

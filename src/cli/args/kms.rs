@@ -18,7 +18,9 @@ pub enum KmsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Unwrap the secret now, and check that this host may describe the key and may not encrypt with it.
+    /// Unwrap the secret now, check that this host may not encrypt with the key, and look for the plain secret.
+    ///
+    /// The exit status is 3 if something fails. That this host may not describe the key is only noted.
     #[command(after_help = "Example:\n  hostseal kms check")]
     Check,
     /// Check that no audit line is missing and none was altered.
@@ -61,10 +63,11 @@ pub struct WrapArgs {
     /// The provider: exec, or NAME for the program /usr/libexec/hostseal/kms-NAME; without it, the one in the configuration.
     #[arg(long, value_name = "NAME")]
     pub provider: Option<String>,
-    /// The program that speaks to the KMS, for the provider exec.
+    /// The program that speaks to the KMS, for the provider exec. Not in a cluster: each host's own file names it there.
     #[arg(long, value_name = "PATH")]
     pub program: Option<PathBuf>,
-    /// Where the secret lies in the clear; without it the one that the configuration names.
+    /// A file with the secret in the clear. Without it: the wrapped secret in use, if there is one; else the plain one that
+    /// the configuration names, or, in a cluster, a new one.
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
     /// Who is asked, and where it goes.
@@ -111,7 +114,7 @@ pub struct OutArgs {
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
     /// Where to write it. Without it: the file that the configuration names, or one beside it with .new behind its name if
-    /// it is another secret or another key wraps it, or /etc/hostseal/secret.wrapped.
+    /// it is another secret or another key wraps it, or /etc/hostseal/secret.wrapped. Not in a cluster.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Write it even if it cannot be tried here, or over the file in force with another key or secret.

@@ -15,7 +15,7 @@ use super::settings::{PresentSettings, present};
 use super::wrap_step::{WantedKey, WrapStep};
 use crate::cli::args::{Invocation, MoveArgs, OutArgs, RewrapArgs, WrapArgs};
 use crate::cli::exit::{CommandError, Exit};
-use crate::cli::kms::{audit, on_record};
+use crate::cli::kms::{audit, not_wrapped, on_record};
 use crate::cli::secret::generate;
 use crate::cli::term::tell;
 use crate::config::{
@@ -302,7 +302,7 @@ impl WrapOrder<'_> {
                 let words =
                     wrapped.as_ref().err().map_or_else(AuditWords::of_wrapping, AuditWords::of_refusal);
                 audit::note(config, &rules, AuditKind::Wrap, words);
-                wrapped.map_err(|refusal| failed("the secret was not wrapped", &refusal))?
+                wrapped.map_err(|refusal| not_wrapped(&refusal))?
             }
         };
         self.try_out(config, &rules, &wrapped)?;
