@@ -240,7 +240,7 @@ fn id(value: &DeValue<'_>) -> Result<String, String> {
 
 /// A time, or the beginning of a day by UTC.
 fn time(value: &DeValue<'_>) -> Result<UnixTime, String> {
-    // TOML has days and times of its own kind, without quotes.
+    // TOML itself has days and times, without quotes.
     let text = match value {
         DeValue::Datetime(time) => &time.to_string(),
         other => text(other)?,
