@@ -113,8 +113,10 @@ impl HalfOpen {
         }
         let rule = self.ppks(cx).ok_or(BadPpk::Changed)?;
         let Some(choice) = parts.notify(notify::PPK_IDENTITY) else {
-            let comes_later = self.go_by(MixedIn::Auth);
-            return if rule.required && !comes_later { Err(BadPpk::Missing.into()) } else { Ok(None) };
+            // Where one is required, it must come later. Else the answer that came first is as good as another: whoever sends
+            // a copy of it afterwards is to change nothing.
+            let is_missing = rule.required && !self.go_by(MixedIn::Auth);
+            return if is_missing { Err(BadPpk::Missing.into()) } else { Ok(None) };
         };
         let id = ppk_id(&choice.data).filter(|_| self.go_by(MixedIn::Intermediate));
         let chosen = self.mixing.offered().iter().find(|tag| Some(tag.id().as_bytes()) == id);

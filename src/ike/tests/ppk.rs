@@ -729,6 +729,10 @@ fn a_copy_that_puts_the_ppk_elsewhere_costs_nothing() {
             if !earlier.is_empty() && copied.is_empty() && !hybrid && !required {
                 continue;
             }
+            // Here nothing tells the copy that comes first from the truth before AUTH does.
+            if !earlier.is_empty() && copied != [notify::USE_PPK] && hybrid && !required {
+                continue;
+            }
             let case = format!("{earlier:?} {copied:?}, hybrid: {hybrid}, required: {required}");
             forget(earlier);
             let ike_proposals = || if hybrid { Proposals::default() } else { classical() };
@@ -759,6 +763,35 @@ fn a_copy_that_puts_the_ppk_elsewhere_costs_nothing() {
             let begun = net.sent.iter().filter(|it| is_init(it) && it.local == Net::socket(0));
             assert_eq!(begun.count(), 1, "{case}");
         }
+    }
+}
+
+/// Whoever cannot be first does not end an attempt: the copy comes after the true answer, and before the next one.
+#[test]
+fn a_copy_that_comes_second_costs_nothing() {
+    for theirs in [None, Some((TWO, false))] {
+        let host = |rule| with(Settings { ike_proposals: Proposals::default(), ..settings(SECRET) }, rule);
+        forget(&[]);
+        let mut net = Net::new(88, [host(Some((ONE, false))), host(theirs)]);
+        net.cut = Box::new(|_| true);
+        net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
+        net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
+        net.run(Duration::ZERO);
+        let request = net.sent.last().unwrap().clone();
+        net.inject(&request);
+        let answer = net.sent.iter().rfind(|it| it.remote == Net::socket(0)).unwrap().clone();
+        let words = [notify::USE_PPK, notify::USE_PPK_INT, notify::DRAFT_USE_PPK_INT];
+        let bare = stripped(&answer, &words);
+        let message = Message::parse(&bare.bytes).unwrap();
+        let mut payloads = message.payloads;
+        payloads.push(Payload::notify(notify::USE_PPK, Vec::new()));
+        let copy = Transmit { bytes: write_clear(message.header, &payloads), ..answer.clone() };
+        net.inject(&answer);
+        net.inject(&copy);
+        net.cut = Box::new(|_| false);
+        assert!(net.run_until(20 * SECOND, |net| net.is_one_pair(0, 1)), "{theirs:?}");
+        let begun = net.sent.iter().filter(|it| is_init(it) && it.local == Net::socket(0));
+        assert_eq!(begun.count(), 1, "{theirs:?}");
     }
 }
 
