@@ -711,11 +711,36 @@ fn a_copy_without_the_word_makes_nobody_go_without() {
     }
 }
 
+/// The answer to the first message of host 0, while nothing arrives.
+fn held_answer(net: &mut Net) -> Transmit {
+    net.cut = Box::new(|_| true);
+    net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
+    net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
+    net.run(Duration::ZERO);
+    let request = net.sent.last().unwrap().clone();
+    net.inject(&request);
+    net.sent.iter().rfind(|it| it.remote == Net::socket(0)).unwrap().clone()
+}
+
+/// A copy of an answer that says these words of what comes next, and no others.
+fn saying(answer: &Transmit, words: &[u16]) -> Transmit {
+    const WORDS: [u16; 4] = [
+        notify::USE_PPK,
+        notify::USE_PPK_INT,
+        notify::DRAFT_USE_PPK_INT,
+        notify::INTERMEDIATE_EXCHANGE_SUPPORTED,
+    ];
+    let bare = stripped(answer, &WORDS);
+    let message = Message::parse(&bare.bytes).unwrap();
+    let mut payloads = message.payloads;
+    payloads.extend(words.iter().map(|kind| Payload::notify(*kind, Vec::new())));
+    Transmit { bytes: write_clear(message.header, &payloads), ..answer.clone() }
+}
+
 /// A copy of the true answer comes first, and says that the PPK comes in elsewhere, or not at all: the true one counts, and
 /// nothing is lost.
 #[test]
 fn a_copy_that_puts_the_ppk_elsewhere_costs_nothing() {
-    const WORDS: [u16; 3] = [notify::USE_PPK, notify::USE_PPK_INT, notify::DRAFT_USE_PPK_INT];
     let copies: [&[u16]; 5] = [
         &[notify::USE_PPK],
         &[notify::USE_PPK_INT],
@@ -740,19 +765,8 @@ fn a_copy_that_puts_the_ppk_elsewhere_costs_nothing() {
                 with(Settings { ike_proposals: ike_proposals(), ..settings(SECRET) }, Some((ONE, required)))
             };
             let mut net = Net::new(87, [host(), host()]);
-            net.cut = Box::new(|_| true);
-            net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
-            net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
-            net.run(Duration::ZERO);
-            let request = net.sent.last().unwrap().clone();
-            net.inject(&request);
-            let answer = net.sent.iter().rfind(|it| it.remote == Net::socket(0)).unwrap().clone();
-            let bare = stripped(&answer, &[&WORDS[..], &[notify::INTERMEDIATE_EXCHANGE_SUPPORTED]].concat());
-            let said = std::iter::once(&notify::INTERMEDIATE_EXCHANGE_SUPPORTED).chain(copied);
-            let message = Message::parse(&bare.bytes).unwrap();
-            let mut payloads = message.payloads;
-            payloads.extend(said.map(|kind| Payload::notify(*kind, Vec::new())));
-            let copy = Transmit { bytes: write_clear(message.header, &payloads), ..answer.clone() };
+            let answer = held_answer(&mut net);
+            let copy = saying(&answer, &[&[notify::INTERMEDIATE_EXCHANGE_SUPPORTED], copied].concat());
             net.cut = Box::new(|_| false);
             net.inject(&copy);
             net.inject(&answer);
@@ -773,19 +787,8 @@ fn a_copy_that_comes_second_costs_nothing() {
         let host = |rule| with(Settings { ike_proposals: Proposals::default(), ..settings(SECRET) }, rule);
         forget(&[]);
         let mut net = Net::new(88, [host(Some((ONE, false))), host(theirs)]);
-        net.cut = Box::new(|_| true);
-        net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
-        net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
-        net.run(Duration::ZERO);
-        let request = net.sent.last().unwrap().clone();
-        net.inject(&request);
-        let answer = net.sent.iter().rfind(|it| it.remote == Net::socket(0)).unwrap().clone();
-        let words = [notify::USE_PPK, notify::USE_PPK_INT, notify::DRAFT_USE_PPK_INT];
-        let bare = stripped(&answer, &words);
-        let message = Message::parse(&bare.bytes).unwrap();
-        let mut payloads = message.payloads;
-        payloads.push(Payload::notify(notify::USE_PPK, Vec::new()));
-        let copy = Transmit { bytes: write_clear(message.header, &payloads), ..answer.clone() };
+        let answer = held_answer(&mut net);
+        let copy = saying(&answer, &[notify::INTERMEDIATE_EXCHANGE_SUPPORTED, notify::USE_PPK]);
         net.inject(&answer);
         net.inject(&copy);
         net.cut = Box::new(|_| false);

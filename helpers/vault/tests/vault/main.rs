@@ -231,8 +231,8 @@ fn who_may_not_is_told_from_who_is_not_known() {
     assert!(refused == Refusal::Unavailable && why.contains("there is no token"), "{why}");
 }
 
-#[test]
-fn hosts_log_in_with_approle() {
+/// A Vault, a host that logs in there with a role and a secret id, and what is wrapped for it.
+fn with_approle() -> (Double, Host, String) {
     let (double, _, admin) = vault(TransitKey::new("aes256-gcm96", true));
     let wrapped = blob(admin.wrap("prod"));
     double.held().approle = Some(("role".to_owned(), "s3cret".to_owned(), "hvs.host".to_owned()));
@@ -240,6 +240,12 @@ fn hosts_log_in_with_approle() {
         .with("HOSTSEAL_KMS_LOGIN", "approle")
         .with("HOSTSEAL_KMS_ROLE", "role");
     host.credential("vault-secret-id", "s3cret\n");
+    (double, host, wrapped)
+}
+
+#[test]
+fn hosts_log_in_with_approle() {
+    let (double, host, wrapped) = with_approle();
     assert_opens(host.unwrap("prod", &wrapped));
     // Its token is new: whoever is refused with it is refused by Vault.
     double.held().allow("hvs.host", &[]);
@@ -255,13 +261,7 @@ fn hosts_log_in_with_approle() {
 /// Vault keeps some for weeks, and there is an ask every few minutes.
 #[test]
 fn what_a_login_has_left_is_given_back() {
-    let (double, _, admin) = vault(TransitKey::new("aes256-gcm96", true));
-    let wrapped = blob(admin.wrap("prod"));
-    double.held().approle = Some(("role".to_owned(), "s3cret".to_owned(), "hvs.host".to_owned()));
-    let host = Host::new(&double.authority, &double.tls.ca)
-        .with("HOSTSEAL_KMS_LOGIN", "approle")
-        .with("HOSTSEAL_KMS_ROLE", "role");
-    host.credential("vault-secret-id", "s3cret");
+    let (double, host, wrapped) = with_approle();
     for (kind, is_given_back) in [("service", true), ("batch", false)] {
         double.held().token_type = kind;
         assert_opens(host.unwrap("prod", &wrapped));
