@@ -15,7 +15,7 @@ pub(super) fn lines(row: &PeerRow) -> Vec<String> {
     let outside =
         if row.outside_kms { ", from a file: the other end need not depend on the KMS" } else { "" };
     let ppk = row.ppk_id.as_ref().map(|id| format!("PPK {id} in the keys{outside}"));
-    let own = row.esp_group.as_ref().map(|group| format!(", keys from an exchange of their own ({group})"));
+    let own = row.esp_group.as_ref().map(|group| format!(", keys from their own exchange ({group})"));
     let esp = row.esp.as_ref().map(|esp| {
         let wrapped = match row.encapsulation {
             Encapsulation::None => "",

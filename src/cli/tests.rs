@@ -230,7 +230,7 @@ b     10.99.0.1  10.99.0.2  protected  5m 3s  aes-gcm-256  1.46 KiB  1.46 KiB
       the others call 10.99.0.1 203.0.113.1
       IKEv2 aes256gcm16-prfsha384-x25519-ke1_mlkem768 for 5m 3s
       b has proven itself with its public key
-      ESP aes256gcm16-esn, keys from an exchange of their own (x25519)
+      ESP aes256gcm16-esn, keys from their own exchange (x25519)
       out 0xc1d2e3f4 active, 1.46 KiB in 3 packets, 12s old, new keys in 59m 48s, ends in 23h 59m
 ";
     assert!(text.contains(expected), "\n{text}");

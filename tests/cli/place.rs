@@ -16,7 +16,7 @@ use hostseal::store::Saved;
 use hostseal::store::config_file;
 use hostseal::types::{KernelState, Protection, RowState, UnixTime};
 
-/// A directory of its own for each test, with what `config new` writes there.
+/// A directory for each test, with what `config new` writes there.
 pub(super) struct Place {
     pub(super) directory: tempfile::TempDir,
 }

@@ -1,4 +1,4 @@
-//! `cargo test` for tests that run inside the lab: each is a trial of its own out here.
+//! `cargo test` for tests that run inside the lab: each is one trial out here.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;

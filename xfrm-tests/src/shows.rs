@@ -97,7 +97,7 @@ pub const ALL: &[Entry] = &[
     },
 ];
 
-/// The campaigns, each a command of its own.
+/// The campaigns, each with its own command.
 pub const CAMPAIGNS: &[Entry] = &[
     Entry {
         name: "transitions",

@@ -136,7 +136,8 @@ impl AuditCheck {
         }
         if self.runs && line.event.event == AuditKind::Start {
             self.tell(
-                "the agent before this one ended without a word: its last events may be missing".to_owned(),
+                "the agent before this one ended without a last entry: its last events may be missing"
+                    .to_owned(),
             );
         }
         if line.missing > 0 {

@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_process_has_a_footprint() {
-        // A process of its own: threads of this one come and go with other tests.
+        // A separate process: threads of this one come and go with other tests.
         let mut cat = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("cat");
         let pid = Pid::from_raw(i32::try_from(cat.id()).expect("a process id"));
         let (mut to, mut from) = (cat.stdin.take().expect("a pipe"), cat.stdout.take().expect("a pipe"));

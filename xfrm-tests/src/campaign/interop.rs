@@ -106,7 +106,7 @@ fn go(course: Course, cells: &mut usize) -> Result<()> {
     Ok(())
 }
 
-/// To notice that a peer is dead takes most of a minute and rests on nothing that a course has of its own: one of each
+/// To notice that a peer is dead takes most of a minute and is the same in every course: one of each
 /// peer and role is enough.
 fn happens(course: Course, event: Event) -> bool {
     let first = (course.auth, course.proposals, course.way) == (Auth::Secret, PROPOSALS[0], Way::Plain);

@@ -1,4 +1,4 @@
-//! The campaigns: what takes too long for the tests. Each is a command of its own (`docs/contributing.md`),
+//! The campaigns: what takes too long for the tests. Each has its own command (`docs/contributing.md`),
 //! prints what it found, and ends with 1 when that is not what the product promises.
 
 pub mod faults;

@@ -1,5 +1,5 @@
-//! A connection as a foreign daemon is to have it: one description, which each [peer](super::peer) says in the words
-//! of its own configuration.
+//! A connection as a foreign daemon is to have it: one description, which each [peer](super::peer) puts into its
+//! configuration.
 
 use super::host::{Family, Host};
 

@@ -1,4 +1,4 @@
-//! The wire: a bridge in a namespace of its own, and the hosts' cables.
+//! The wire: a bridge in a separate namespace, and the hosts' cables.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::time::Duration;
@@ -150,7 +150,7 @@ impl Wire {
         self.filter(host, toward, &format!("{matching} action drop"))
     }
 
-    /// Puts a NAT before a host: over IPv4 the others see `outside` instead of its own address, and send to that; and
+    /// Puts a NAT before a host: over IPv4 the others see `outside` instead of its address, and send to that; and
     /// `offset` higher ports instead of its UDP `ports`. What comes to one of those ports of `outside` itself gets in
     /// too, and is answered from the higher one.
     ///

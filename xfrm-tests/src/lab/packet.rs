@@ -238,7 +238,7 @@ fn read_v6(bytes: &[u8], packet: &mut Packet, cable: Cable) -> Option<()> {
     }
 }
 
-/// Classifies by what stands behind the IP header. A later fragment has no header of its own.
+/// Classifies by what stands behind the IP header. A later fragment has no such header.
 fn read_payload(payload: &[u8], later_fragment: bool, packet: &mut Packet, cable: Cable) -> Option<()> {
     if packet.protocol == ESP {
         packet.kind = Kind::Esp;

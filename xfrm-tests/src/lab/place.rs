@@ -11,7 +11,7 @@ use super::root::{Root, say};
 /// A place that has been prepared.
 #[derive(Debug, Clone)]
 pub enum Place {
-    /// The kernel of this machine, in namespaces of its own.
+    /// The kernel of this machine, in separate namespaces.
     Here(Root),
     /// User-mode Linux.
     Uml(Root),

@@ -196,7 +196,7 @@ fn bootstrap(mirror: &Mirror, suite: &str, variant: &str, packages: &str, work: 
     fs::remove_file(&archive).context("cannot remove the archive of the root")
 }
 
-/// Fetches the package with the kernel through apt, with lists and cache of its own.
+/// Fetches the package with the kernel through apt, with separate lists and a separate cache.
 fn download_uml(mirror: &Mirror, work: &Path) -> Result<PathBuf> {
     let apt = work.join("apt");
     for part in ["state", "cache"] {

@@ -46,7 +46,7 @@ pub struct Show {
     pub colour: bool,
 }
 
-/// What a job says about itself. Each stands on a line of its own behind [`MARK`]; all other lines are
+/// What a job says about itself. Each stands on its own line behind [`MARK`]; all other lines are
 /// what the job and its commands printed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -132,7 +132,7 @@ fn pod(host: &Host, others: &[&Host]) -> Result<Host> {
     Ok(pod)
 }
 
-/// Pods with addresses of their own talk to a sealed peer as before, in the clear; the host that forwards says so.
+/// Pods with their own addresses talk to a sealed peer as before, in the clear; the host that forwards says so.
 fn routed_pods(lab: &mut Lab) -> Result<()> {
     let [a, b] = lab.all();
     let pod = pod(&a, &[&b])?;

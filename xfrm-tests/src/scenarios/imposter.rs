@@ -1,5 +1,5 @@
-//! Somebody on the path without any credential drops what a member says, answers in its place with key exchanges of
-//! its own, and sends ESP by what they make.
+//! Somebody on the path without any credential drops what a member says, answers in its place with its own key
+//! exchanges, and sends ESP by what they make.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;

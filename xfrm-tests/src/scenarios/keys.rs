@@ -1,4 +1,4 @@
-//! Hosts that prove themselves with keys of their own, to each other and to stock strongSwan.
+//! Hosts that prove themselves with their own keys, to each other and to stock strongSwan.
 
 use std::time::{Duration, SystemTime};
 

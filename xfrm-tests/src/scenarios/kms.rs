@@ -233,7 +233,7 @@ fn on_record(host: &Host) -> Result<()> {
     // The system was started anew while the agent ran.
     let record = hostseal(host, "kms audit --json")?.json()?;
     let flaws = record["flaws"].as_array().context("there is no list of flaws")?;
-    let is_told = |what: &str| what.contains("ended without a word");
+    let is_told = |what: &str| what.contains("ended without a last entry");
     ensure!(flaws.iter().all(|flaw| flaw["what"].as_str().is_some_and(is_told)), "{record:#}");
     ensure!(record["first"] == 1, "{record:#}");
     ensure!(host.run(&format!("stat -c %a {file}"))?.trim() == "600", "others may read it");

@@ -35,7 +35,7 @@ fn is_locked(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// The memory of its own that the agent of a host has written to or can write to, as lines of smaps: what is
+/// The private memory that the agent of a host has written to or can write to, as lines of smaps: what is
 /// locked, and what is not.
 fn own_memory(host: &Host) -> Result<(Vec<String>, Vec<String>)> {
     let (mut locked, mut unlocked) = (Vec::new(), Vec::new());

@@ -134,7 +134,7 @@ fn go_back(hosts: &[Host]) -> Result<()> {
     Ok(())
 }
 
-/// Hosts with these files and keys of their own, protected.
+/// Hosts with these files and their own keys, protected.
 fn with_keys(lab: &Lab) -> Result<()> {
     let hosts = lab.hosts();
     let mut cluster = Cluster::of(hosts).with("auth", "method = \"public_key\"");

@@ -116,7 +116,7 @@ fn host_line(host: &Host, line: &str, code: i32, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// With directories of its own it would find nothing in its way, and undo the first one's work.
+/// With its own directories it would find nothing in its way, and undo the first one's work.
 fn two_agents_in_one_network(lab: &mut Lab) -> Result<()> {
     let (a, b) = sealed_pair(lab)?;
     let pid = status(&a)?.agent()?;

@@ -1,6 +1,6 @@
 //! Files that change under traffic: everything that stays protected loses nothing and shows nothing.
 //!
-//! The steps are functions of their own, for whoever measures transitions.
+//! The steps are separate functions, so that the transitions can be measured.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,4 @@
-//! The end of the agent, and a helper of its own for it.
+//! The end of the agent, and a helper just for it.
 
 use std::collections::BTreeMap;
 use std::fs::File;

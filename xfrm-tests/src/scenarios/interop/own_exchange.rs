@@ -1,4 +1,4 @@
-//! Stock peers that insist on a key exchange of their own for the keys of the data ("perfect forward secrecy").
+//! Stock peers that insist on a separate key exchange for the keys of the data ("perfect forward secrecy").
 
 use anyhow::{Result, ensure};
 
