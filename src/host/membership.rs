@@ -3,6 +3,7 @@
 //! It keeps a control IKE SA with other members, whether traffic is protected or not, and tells them on it what is new.
 //! Who is a member follows from the roster, and nothing else: a node that is gone is not talked to any more.
 
+mod machines;
 mod welcome;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,9 +11,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::machines::{MachineStart, MachineVerdict, Machines};
 use self::welcome::Welcome;
 use crate::identity::{PrivateKey, PublicKey};
-use crate::ike::{ControlEvent, ControlSettings, Engine, Posture, SessionKey, TOLD_MAX, Topic};
+use crate::ike::{ControlEvent, ControlSettings, Engine, Posture, Purpose, SessionKey, TOLD_MAX, Topic};
 use crate::roster::{
     Carriage, Carried, ClusterId, EntryId, JOIN_VERSION, Member, Merged, PAGE_MAX, Ring, Roster, RosterId,
     SignedEntry,
@@ -29,9 +31,6 @@ const PARTING: Duration = Duration::from_secs(5);
 const CALL: Duration = Duration::from_secs(60);
 /// How long it takes at most to reach those who can be.
 const CALLING: Duration = Duration::from_secs(7);
-/// How long it is said that two machines speak for a member, after one of them was refused: a copy that is there goes on
-/// trying, with pauses of some minutes at most.
-const DUPLICATE_SHOWN: Duration = Duration::from_secs(15 * 60);
 /// So much that members have said aside waits to be looked at.
 const ASIDES_MAX: usize = 128;
 /// The version of the mark.
@@ -71,10 +70,7 @@ pub struct Membership {
     known: BTreeMap<EntryId, Member>,
     /// Those that are talked to until they know that this is over, or until then: they are out, or this node is.
     parting: BTreeMap<EntryId, Instant>,
-    /// The machines that speak for members, as they have said so.
-    machines: BTreeMap<EntryId, [u8; 16]>,
-    /// The members for which two machines have spoken, and when one of these was refused last.
-    duplicates: BTreeMap<EntryId, Instant>,
+    machines: Machines,
     /// What members have said aside, and nobody has looked at.
     asides: VecDeque<(EntryId, Vec<u8>)>,
     /// Some other member has said what its roster is, or there was none when this one began.
@@ -125,8 +121,7 @@ impl Membership {
             check_at: None,
             known: BTreeMap::new(),
             parting: BTreeMap::new(),
-            machines: BTreeMap::new(),
-            duplicates: BTreeMap::new(),
+            machines: Machines::default(),
             asides: VecDeque::new(),
             heard,
             unsaved: false,
@@ -212,8 +207,7 @@ impl Membership {
 
     /// The members for which two machines have spoken: one of them has a copy of the other's keys.
     pub fn duplicates(&self, now: Instant) -> impl Iterator<Item = EntryId> {
-        let lately = move |at: &Instant| now.saturating_duration_since(*at) < DUPLICATE_SHOWN;
-        self.duplicates.iter().filter(move |(_, at)| lately(at)).map(|(line, _)| *line)
+        self.machines.duplicates(now)
     }
 
     /// What control IKE SAs are made with. The others prove themselves with what the roster says of them.
@@ -330,6 +324,7 @@ impl Membership {
                 engine.keep_control(now, *pair, posture);
             }
         }
+        self.machines.retain(|line| self.known.contains_key(&line));
         (self.kept, self.near) = (wanted, near);
         self.tell(now, engine);
     }
@@ -355,6 +350,7 @@ impl Membership {
                 self.part(line);
                 // Soon, and with all others who are gone by then.
                 self.parting.entry(line).and_modify(|until| *until = now);
+                self.decide(now, engine);
             }
             ControlEvent::Failed { .. } => {}
         }
@@ -424,6 +420,7 @@ impl Membership {
         if self.check_at.is_some_and(|at| at <= now) {
             self.check_callers(now, engine);
         }
+        self.decide(now, engine);
         self.part_from(now, engine);
         self.tell(now, engine);
     }
@@ -432,11 +429,12 @@ impl Membership {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let carriage = self.carriage.poll_timeout(&self.roster);
         let called = self.called.map(|(until, _)| until);
-        let own = [carriage, called, self.check_at].into_iter().flatten();
+        let own = [carriage, called, self.check_at, self.machines.poll_timeout()].into_iter().flatten();
         own.chain(self.parting.values().copied()).min()
     }
 
-    /// A proven peer says which machine it is. While one speaks for a member, no other takes its place.
+    /// A proven peer says which machine it is. While another one speaks for the member and answers, it does not take its
+    /// place.
     fn meet(
         &mut self,
         now: Instant,
@@ -446,14 +444,41 @@ impl Membership {
         mark: &[u8],
     ) {
         let mark = MemberMark::read(mark).filter(|mark| mark.cluster == self.mark.cluster);
-        let Some(mark) = mark else { return engine.refuse(now, session) };
-        if self.machines.get(&line).is_some_and(|machine| *machine != mark.machine) {
-            self.duplicates.insert(line, now);
-            // If the first one is gone, it does not answer, and the next attempt of this one succeeds.
-            engine.check_control(now, pair);
-            return engine.refuse(now, session);
+        let Some(start) = mark.map(MachineStart::from) else { return engine.refuse(now, session) };
+        match self.machines.meet(now, (pair, line), session, start) {
+            Some(MachineVerdict::Admit) => self.let_speak(now, engine, (pair, line), session, start),
+            Some(MachineVerdict::Refuse) => engine.refuse(now, session),
+            None => engine.check_control(now, pair),
         }
-        self.machines.insert(line, mark.machine);
+    }
+
+    /// Decides about the newcomers that have waited long enough.
+    fn decide(&mut self, now: Instant, engine: &mut Engine) {
+        let heard = |engine: &Engine, pair| engine.control(pair, Purpose::Control).and_then(|it| it.heard);
+        while let Some((newcomer, verdict)) = self.machines.poll_newcomer(now, |pair| heard(engine, pair)) {
+            let (pair, line) = (newcomer.pair, newcomer.line);
+            // Who is a member, and by which addresses, may have changed meanwhile.
+            if verdict == MachineVerdict::Admit && self.kept.get(&pair) == Some(&line) {
+                self.let_speak(now, engine, (pair, line), newcomer.session, newcomer.start);
+            } else {
+                engine.refuse(now, newcomer.session);
+            }
+        }
+    }
+
+    fn let_speak(
+        &mut self,
+        now: Instant,
+        engine: &mut Engine,
+        (pair, line): (Pair, EntryId),
+        session: SessionKey,
+        start: MachineStart,
+    ) {
+        // It may have lost its patience.
+        if !engine.is_introduced(session) {
+            return;
+        }
+        self.machines.note_admitted(now, line, start);
         if !self.near.contains(&pair) {
             self.check_at.get_or_insert(now + CALL);
         }
@@ -465,7 +490,7 @@ impl Membership {
     /// The member cannot be talked to any more.
     fn part(&mut self, line: EntryId) {
         self.carriage.handle_down(line);
-        self.machines.remove(&line);
+        self.machines.part(line);
     }
 
     /// Tells the others what there is to tell.

@@ -83,6 +83,11 @@ impl Engine {
         });
     }
 
+    /// Whether the peer that was introduced still waits to be admitted.
+    pub fn is_introduced(&self, session: SessionKey) -> bool {
+        self.table.get(session).and_then(Session::introduced).is_some()
+    }
+
     /// Does not take the peer that was introduced, and tells it so.
     pub fn refuse(&mut self, now: Instant, session: SessionKey) {
         self.refuse_for(now, session, &BadProof::NotAdmitted.into());

@@ -1,0 +1,149 @@
+//! Which machine speaks for each member, and which others would like to.
+//!
+//! A copied disk has the keys of the machine that it is a copy of, and its name too (`/etc/machine-id`); another start
+//! of it has another boot id. A machine that has rebooted looks the same. They are told apart by asking: who has rebooted
+//! knows nothing of the control IKE SAs before, and does not answer on them. So a newcomer waits while the one that
+//! speaks is asked whether it is there.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::MemberMark;
+use crate::ike::SessionKey;
+use crate::roster::EntryId;
+use crate::types::Pair;
+
+/// How long the one that speaks has to answer: what was sent to it before may get lost, and is sent again after 4 s at
+/// most. The newcomer has more patience than that.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(4500);
+/// How long it is said that two machines speak for a member, after one of them was refused: a copy that is there goes on
+/// trying, with pauses of some minutes at most.
+const DUPLICATE_SHOWN: Duration = Duration::from_secs(15 * 60);
+/// So many wait for one member: a copy, and attempts that it has begun anew.
+const WAITING_MAX: usize = 8;
+
+/// One start of one machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MachineStart {
+    machine: [u8; 16],
+    boot: [u8; 16],
+}
+
+/// Whoever would like to speak for a member for which another one speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WaitingMachine {
+    pub(super) session: SessionKey,
+    pub(super) pair: Pair,
+    pub(super) line: EntryId,
+    pub(super) start: MachineStart,
+    /// Since when the other one is asked whether it is there.
+    since: Instant,
+}
+
+/// What becomes of a newcomer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MachineVerdict {
+    Admit,
+    Refuse,
+}
+
+/// The machines that speak for members, as they have said so.
+#[derive(Debug, Default)]
+pub(super) struct Machines {
+    /// Those that can be talked to.
+    speaking: BTreeMap<EntryId, MachineStart>,
+    /// Those that were admitted last.
+    admitted: BTreeMap<EntryId, MachineStart>,
+    /// Those whose place these have taken, and when.
+    former: BTreeMap<EntryId, (MachineStart, Instant)>,
+    newcomers: Vec<WaitingMachine>,
+    /// The members for which two machines have spoken, and when that was seen last.
+    duplicates: BTreeMap<EntryId, Instant>,
+}
+
+impl From<MemberMark> for MachineStart {
+    fn from(MemberMark { machine, boot, .. }: MemberMark) -> Self {
+        Self { machine, boot }
+    }
+}
+
+impl Machines {
+    /// A proven peer says that it is this. `None`: it waits, and whoever speaks for the member is to be asked whether it is
+    /// there.
+    pub(super) fn meet(
+        &mut self,
+        now: Instant,
+        (pair, line): (Pair, EntryId),
+        session: SessionKey,
+        start: MachineStart,
+    ) -> Option<MachineVerdict> {
+        // Nobody comes back so soon whose place another one has taken: both are there.
+        let came_back =
+            |(former, at): &(MachineStart, Instant)| *former == start && now < *at + DUPLICATE_SHOWN;
+        if self.former.get(&line).is_some_and(came_back) {
+            self.duplicates.insert(line, now);
+        }
+        if self.is_free_for(line, start) {
+            return Some(MachineVerdict::Admit);
+        }
+        if self.newcomers.iter().filter(|it| it.line == line).count() >= WAITING_MAX {
+            return Some(MachineVerdict::Refuse);
+        }
+        self.newcomers.push(WaitingMachine { session, pair, line, start, since: now });
+        None
+    }
+
+    /// This one speaks for the member from now on.
+    pub(super) fn note_admitted(&mut self, now: Instant, line: EntryId, start: MachineStart) {
+        self.speaking.insert(line, start);
+        if let Some(last) = self.admitted.insert(line, start).filter(|last| *last != start) {
+            self.former.insert(line, (last, now));
+        }
+    }
+
+    /// Nobody speaks for the member any more.
+    pub(super) fn part(&mut self, line: EntryId) {
+        self.speaking.remove(&line);
+    }
+
+    /// The next newcomer whose time to wait is over. `heard`: when the one that speaks was heard last.
+    pub(super) fn poll_newcomer(
+        &mut self,
+        now: Instant,
+        heard: impl Fn(Pair) -> Option<Instant>,
+    ) -> Option<(WaitingMachine, MachineVerdict)> {
+        let is_over =
+            |it: &WaitingMachine| self.is_free_for(it.line, it.start) || it.since + ANSWERS_WITHIN <= now;
+        let at = self.newcomers.iter().position(is_over)?;
+        let newcomer = self.newcomers.remove(at);
+        let WaitingMachine { pair, line, start, since, .. } = newcomer;
+        let answers = !self.is_free_for(line, start) && heard(pair).is_some_and(|at| at > since);
+        if answers {
+            self.duplicates.insert(line, now);
+        }
+        Some((newcomer, if answers { MachineVerdict::Refuse } else { MachineVerdict::Admit }))
+    }
+
+    /// When [`Machines::poll_newcomer`] is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.newcomers.iter().map(|it| it.since + ANSWERS_WITHIN).min()
+    }
+
+    /// The members for which two machines have spoken: one of them has a copy of the other's keys.
+    pub(super) fn duplicates(&self, now: Instant) -> impl Iterator<Item = EntryId> {
+        let lately = move |at: &Instant| now.saturating_duration_since(*at) < DUPLICATE_SHOWN;
+        self.duplicates.iter().filter(move |(_, at)| lately(at)).map(|(line, _)| *line)
+    }
+
+    /// Forgets all members but these.
+    pub(super) fn retain(&mut self, is_member: impl Fn(EntryId) -> bool) {
+        self.admitted.retain(|line, _| is_member(*line));
+        self.former.retain(|line, _| is_member(*line));
+        self.duplicates.retain(|line, _| is_member(*line));
+    }
+
+    /// Whether nobody else speaks for the member.
+    fn is_free_for(&self, line: EntryId, start: MachineStart) -> bool {
+        self.speaking.get(&line).is_none_or(|speaking| *speaking == start)
+    }
+}
