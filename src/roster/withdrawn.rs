@@ -216,9 +216,16 @@ impl Withdrawn {
         (self.kept_of_any, self.taken_out) = Default::default();
         let mut newest: BTreeMap<EntryId, (Version, EntryId, bool)> = BTreeMap::new();
         let mut by_itself: Vec<(EntryId, &[EntryId])> = Vec::new();
+        let weight = |entry: &Statement| weight_of_gone(ever, entry);
+        let said = self.in_force.iter().filter_map(|id| weight(ever.index().get(id)?));
+        let mut heaviest: BTreeMap<EntryId, Weight> = BTreeMap::new();
+        for (of, weight) in said {
+            heaviest.entry(of).and_modify(|heaviest| *heaviest = weight.max(*heaviest)).or_insert(weight);
+        }
         for id in &self.in_force {
             let Some(entry) = ever.index().get(id) else { continue };
             match &entry.says {
+                Saying::Gone(_) if weight(entry).is_some_and(|(of, weight)| heaviest[&of] > weight) => {}
                 Saying::Gone(gone) => {
                     self.gone.entry(gone.of).or_default().extend(&gone.kept);
                     self.kept_of_any.extend(&gone.kept);
@@ -247,6 +254,28 @@ impl Withdrawn {
             }
         }
     }
+}
+
+/// Whose word about who is gone goes before that of others: what these keep does not count then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    /// It says so itself: whoever has its key could, also when it is out.
+    ByItself,
+    /// Somebody else has taken it out.
+    TakenOut,
+    /// Somebody else has said so, and says anew what is kept: less.
+    Compromised,
+}
+
+/// What is gone by an entry, and how much that entry weighs.
+fn weight_of_gone(ever: &Tally, entry: &Statement) -> Option<(EntryId, Weight)> {
+    let Saying::Gone(gone) = &entry.says else { return None };
+    let weight = match gone.compromised {
+        _ if ever.line_of(&entry.by) == Some(gone.of) => Weight::ByItself,
+        true => Weight::Compromised,
+        false => Weight::TakenOut,
+    };
+    Some((gone.of, weight))
 }
 
 /// What somebody says about rights, or about who is gone.

@@ -11,4 +11,5 @@ mod life;
 mod oracle;
 pub(super) mod people;
 mod rotation;
+mod stolen;
 mod withdraw;
