@@ -178,7 +178,8 @@ impl Roster {
         }
     }
 
-    /// The statements that take out a node, with what of all that it has said still counts.
+    /// The statements that take out a node, with what of all that it has said still counts. One that is out already can
+    /// be `compromised` besides: then less of it counts.
     ///
     /// # Errors
     /// `by` may not take it out, or it is not there.
@@ -189,7 +190,8 @@ impl Roster {
         compromised: bool,
         now: UnixTime,
     ) -> Result<Vec<Statement>, NotEntitled> {
-        if !self.has_node(of) {
+        let is_out = compromised && self.view().removed.iter().any(|out| out.line == of && !out.compromised);
+        if !self.has_node(of) && !is_out {
             return Err(NotEntitled::NoNode);
         }
         if let Some(says) = self.settles_token(of) {
@@ -199,7 +201,13 @@ impl Roster {
         let mut says = if own { Vec::new() } else { self.said_again(of) };
         let kept = self.kept_in_parts(of, if compromised { Keeping::Nodes } else { Keeping::all(own) });
         says.extend(kept.into_iter().map(|kept| Saying::Gone(Gone { of, kept, compromised })));
-        self.draft_together(by, says, now)
+        let mut drafts = self.draft_together(by, says, now)?;
+        if is_out {
+            // They count together, and not with those that have taken it out first.
+            let about_it = |draft: &&mut Statement| draft.matter() == Matter::Gone(of);
+            drafts.iter_mut().filter(about_it).for_each(|draft| draft.version.0 = 1);
+        }
+        Ok(drafts)
     }
 
     /// Of those who have used one token, this one is wrong: what takes back the token and keeps the others. `None` where it

@@ -236,8 +236,12 @@ impl Host {
             ClusterRequest::Rotate => one(Saying::Rotation(Rotation {})),
             ClusterRequest::Add(order) => one(listed(roster, own, order)?),
             ClusterRequest::Remove { node, address, compromised } => {
-                let of = named_at(view, &node, address)?;
-                Ok(Drafted::new(roster.removal(by, of, compromised, wall)?))
+                let lines = match gone_by_name(view, &node, address).filter(|_| compromised) {
+                    Some(gone) => gone,
+                    None => vec![named_at(view, &node, address)?],
+                };
+                let drafts = lines.into_iter().map(|of| roster.removal(by, of, compromised, wall));
+                Ok(Drafted::new(drafts.collect::<Result<Vec<_>, _>>()?.concat()))
             }
             ClusterRequest::Leave => Ok(Drafted::new(roster.removal(by, own, false, wall)?)),
             ClusterRequest::Admin { node, admin } => {
@@ -376,6 +380,20 @@ fn named_at(view: &RosterView, name: &NodeName, address: Option<IpAddr>) -> anyh
     }
 }
 
+/// The first entries of those that had that name and address, were removed, and may be compromised besides; `None` where
+/// there are none, or a node has them that is not removed.
+fn gone_by_name(view: &RosterView, name: &NodeName, address: Option<IpAddr>) -> Option<Vec<EntryId>> {
+    let has_it =
+        |site: &Site| site.name == *name && address.is_none_or(|address| site.addresses.contains(&address));
+    let others = view.members.iter().map(|member| &member.site);
+    if others.chain(view.held_out.iter().map(|out| &out.site)).any(has_it) {
+        return None;
+    }
+    let gone = view.removed.iter().filter(|out| has_it(&out.site) && !out.compromised);
+    let gone: Vec<EntryId> = gone.map(|out| out.line).collect();
+    (!gone.is_empty()).then_some(gone)
+}
+
 /// The first entry of the node with that name.
 fn named(view: &RosterView, name: &NodeName) -> anyhow::Result<EntryId> {
     let member = view.members.iter().find(|member| member.site.name == *name);
@@ -383,7 +401,9 @@ fn named(view: &RosterView, name: &NodeName) -> anyhow::Result<EntryId> {
         return Ok(member.line);
     }
     if view.removed.iter().any(|removed| removed.site.name == *name) {
-        bail!("{name} was removed already");
+        bail!(
+            "{name} was removed already; if its keys may be in other hands: `hostseal remove {name} --compromised`"
+        );
     }
     let held_out = view.held_out.iter().find(|out| out.site.name == *name);
     held_out.map(|out| out.line).with_context(|| {

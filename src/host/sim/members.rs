@@ -406,6 +406,18 @@ fn a_removed_node_goes_to_the_clear_without_a_loss_and_the_others_do_not_notice(
         world.start(3);
         world.run(60 * SECOND, None);
         assert!((0..3).all(|at| left(&world, at) == 0));
+        // Its keys turn out to be in other hands.
+        let remove =
+            |compromised| ClusterRequest::Remove { node: "n3".parse().unwrap(), address: None, compromised };
+        let refused = world.order(0, remove(false)).unwrap_err();
+        assert!(refused.contains("hostseal remove n3 --compromised"), "{refused}");
+        world.order(0, remove(true)).unwrap();
+        let is_blocked = |world: &World, at: usize| {
+            let (kernel, pair) = (&world.hosts[at].kernel, world.pair(at, 3));
+            kernel.leaves(pair) == Leaves::Dropped && !kernel.accepts_clear(pair)
+        };
+        assert!(world.run_until(10 * SECOND, |world| (0..3).all(|at| is_blocked(world, at))), "{seed}");
+        assert!(world.order(0, remove(true)).is_err(), "it is that already");
     }
 }
 

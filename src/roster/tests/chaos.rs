@@ -16,7 +16,7 @@ enum Act {
     Off(usize),
     Set(usize, u8),
     Admin(usize, usize, bool),
-    Remove(usize, usize),
+    Remove(usize, usize, bool),
     Leave(usize),
     Invite(usize),
     Join(usize, u8),
@@ -36,14 +36,14 @@ fn act() -> impl Strategy<Value = Act> {
         1 => host().prop_map(Act::Off),
         1 => (host(), any::<u8>()).prop_map(|(at, what)| Act::Set(at, what)),
         1 => (host(), host(), any::<bool>()).prop_map(|(at, of, admin)| Act::Admin(at, of, admin)),
-        1 => (host(), host()).prop_map(|(at, of)| Act::Remove(at, of)),
+        1 => (host(), host(), any::<bool>()).prop_map(|(at, of, stolen)| Act::Remove(at, of, stolen)),
         1 => host().prop_map(Act::Leave),
         1 => host().prop_map(Act::Invite),
         1 => (host(), 0..3u8).prop_map(|(at, token)| Act::Join(at, token)),
         1 => host().prop_map(Act::Rotate),
         1 => (host(), any::<u8>()).prop_map(|(at, what)| Act::Steal(at, what)),
         1 => (host(), host()).prop_map(|(at, by)| Act::Admit(at, by)),
-        2 => (host(), 0..9u8).prop_map(|(at, what)| Act::Forge(at, what)),
+        2 => (host(), 0..10u8).prop_map(|(at, what)| Act::Forge(at, what)),
         1 => host().prop_map(Act::Replay),
         3 => (host(), host(), any::<u64>()).prop_map(|(one, other, lost)| Act::Meet(one, other, lost)),
         1 => host().prop_map(Act::Restore),
@@ -121,9 +121,13 @@ impl World {
                 let line = line(roster, NAMES[of]);
                 line.map(|line| roster.rights(by, line, admin, NOW).unwrap_or_default()).unwrap_or_default()
             }),
-            Act::Remove(at, of) => self.sign_all(at, |roster, by| {
-                let line = line(roster, NAMES[of]);
-                line.map(|line| roster.removal(by, line, false, NOW).unwrap_or_default()).unwrap_or_default()
+            Act::Remove(at, of, compromised) => self.sign_all(at, |roster, by| {
+                let removed = roster.view().removed.iter().filter(|_| compromised);
+                let removed = removed.filter(|it| it.site.name.as_str() == NAMES[of]).map(|it| it.line);
+                let lines = line(roster, NAMES[of]).into_iter().chain(removed);
+                lines
+                    .flat_map(|line| roster.removal(by, line, compromised, NOW).unwrap_or_default())
+                    .collect()
             }),
             Act::Leave(at) => self.sign_all(at, |roster, by| {
                 let line = roster.line_of(&by);
@@ -203,6 +207,11 @@ impl World {
             7 => {
                 let gone = roster.line_of(&signer(&by)).unwrap_or(of);
                 Saying::Gone(crate::roster::Gone { of: gone, kept: Vec::new(), compromised: false })
+            }
+            8 => {
+                let gone = roster.line_of(&signer(&by)).unwrap_or(of);
+                let kept = roster.ids().take(60).collect();
+                Saying::Gone(crate::roster::Gone { of: gone, kept, compromised: true })
             }
             _ => {
                 let trial = Some(crate::roster::ClusterTrial { seconds: 1, before: false, until: None });

@@ -122,10 +122,19 @@ impl<'a> Oracle<'a> {
         })
     }
 
-    /// Whether somebody who counts says that `id` is kept of this node.
+    /// Whether somebody who counts says that `id` is kept of this node: others where one has taken it out, and where one of
+    /// those says that its keys are in other hands, those alone.
     fn is_kept(&self, line: EntryId, id: EntryId) -> bool {
+        let weight = |entry: &Statement| match &entry.says {
+            Saying::Gone(gone) if gone.of == line => {
+                let by_another = self.line_with(&entry.by) != Some(line);
+                Some((by_another, by_another && gone.compromised))
+            }
+            _ => None,
+        };
+        let heaviest = self.counted.values().filter_map(|entry| weight(entry)).max();
         self.counted.values().any(|entry| match &entry.says {
-            Saying::Gone(gone) => gone.of == line && gone.kept.contains(&id),
+            Saying::Gone(gone) => weight(entry) == heaviest && gone.of == line && gone.kept.contains(&id),
             Saying::Rights(rights) => rights.of == line && rights.kept.contains(&id),
             _ => false,
         })

@@ -1,7 +1,66 @@
-//! Nodes whose keys are in other hands.
+//! Nodes whose keys are in other hands, also where that is found out when they were removed long ago.
 
-use super::people::{Town, invite, off, on, set, sign, statement};
-use crate::roster::{Gone, Saying};
+use super::people::{NOW, Town, invite, off, on, set, sign, signer, statement};
+use crate::roster::{Gone, NotEntitled, Saying};
+
+/// What an admin had left behind when it was removed counts no more when its keys turn out to be stolen; whom it let in
+/// stays, and what is on stays on.
+#[test]
+fn a_removed_node_can_be_compromised_later() {
+    for leaves in [false, true] {
+        let mut town = Town::of(&["a", "b", "c"]);
+        town.set_admin("a", "b", true);
+        town.join("b", "d", 4, false);
+        town.say("b", on());
+        town.say("b", set("of b"));
+        let b = town.line("b");
+        town.remove(if leaves { "b" } else { "a" }, "b");
+        assert_eq!((town.names(), town.settings()), (vec!["a", "c", "d"], Some("of b")));
+        let again = town.roster.removal(signer("a"), b, false, NOW);
+        assert_eq!(again, Err(NotEntitled::NoNode), "it is out");
+        let mut there = town.copy();
+        let stolen = town.roster.removal(signer("a"), b, true, NOW).unwrap();
+        for stolen in stolen {
+            town.take(sign(town.roster.cluster(), stolen, &["a"]));
+        }
+        assert_eq!((town.names(), town.settings()), (vec!["a", "c", "d"], None), "{leaves}");
+        assert_eq!(town.is_on(), Some(true));
+        let removed = &town.roster.view().removed;
+        assert!(removed.len() == 1 && removed[0].compromised);
+        assert!(town.roster.removal(signer("a"), b, true, NOW).is_err(), "it is that already");
+        // Whoever hears of it later sees the same, and nothing makes it undone.
+        there.meet(&mut town);
+        for by in ["a", "b"] {
+            let kept = there.roster.ids().collect();
+            let says = Saying::Gone(Gone { of: b, kept, compromised: false });
+            there.take(sign(there.roster.cluster(), statement(by, (0, 0), says), &[by]));
+        }
+        assert_eq!((there.names(), there.settings()), (vec!["a", "c", "d"], None), "{leaves}");
+        assert!(there.roster.view().removed[0].compromised);
+    }
+}
+
+/// What an admin keeps of a stolen node in several entries counts when all are there, whatever there was before.
+#[test]
+fn who_was_let_in_by_a_stolen_node_stays_in_meanwhile() {
+    let mut town = Town::of(&["a", "b"]);
+    town.set_admin("a", "b", true);
+    for at in 0..40 {
+        town.join("b", &format!("n{at}"), 100 + at, false);
+    }
+    let b = town.line("b");
+    assert!(town.remove("a", "b").len() > 1);
+    let all = town.names().len();
+    let stolen = town.roster.removal(signer("a"), b, true, NOW).unwrap();
+    assert!(stolen.len() > 1);
+    let entries: Vec<_> =
+        stolen.into_iter().map(|draft| sign(town.roster.cluster(), draft, &["a"])).collect();
+    for (at, entry) in entries.iter().enumerate() {
+        assert_eq!(town.take(entry.clone()).taken, 1);
+        assert_eq!(town.names().len(), all);
+        assert_eq!(town.roster.view().removed[0].compromised, at + 1 == entries.len());
+    }
+}
 
 /// Whoever has the key of a node that was removed could sign that it leaves, and keep what it likes.
 #[test]
