@@ -27,7 +27,8 @@ use crate::ike::Transmit;
 use crate::machine::{self, Network, uptime};
 use crate::observe::{forwarding, holes};
 use crate::types::{
-    KernelState, KeySource, Op, OpError, Pair, PolicyReading, Problem, SaId, SaReading, SaTable, UnixTime,
+    Family, KernelState, KeySource, Op, OpError, Pair, PolicyReading, Problem, SaId, SaReading, SaTable,
+    UnixTime,
 };
 use crate::xfrm;
 
@@ -190,6 +191,10 @@ impl System for Linux {
 
     fn sweep(&mut self) -> Result<(), String> {
         xfrm::sweep(&mut self.kernel).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn try_esp(&mut self, family: Family) -> Result<(), String> {
+        self.kernel.probe_esp(family).map_err(|error| error.to_string())
     }
 
     fn here(&mut self) -> io::Result<Here> {

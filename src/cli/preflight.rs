@@ -126,16 +126,10 @@ fn effective_capabilities(status: &str) -> u64 {
 fn kernel_can(addresses: &[IpAddr]) -> Result<(), CommandError> {
     let mut kernel = Tables::open()
         .map_err(|error| CommandError::io("opening the kernel's IPsec tables (module xfrm_user)", &error))?;
-    for family in families(addresses) {
+    for family in Family::all_of(addresses) {
         kernel.probe_esp(family)?;
     }
     Ok(())
-}
-
-/// The families that some of `addresses` are of.
-pub(super) fn families(addresses: &[IpAddr]) -> Vec<Family> {
-    let is_used = |family: &Family| addresses.iter().any(|address| Family::of(*address) == *family);
-    [Family::V4, Family::V6].into_iter().filter(is_used).collect()
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ mod pairs;
 mod previews;
 mod proofs;
 mod questions;
+mod readiness;
 mod rotation;
 mod rows;
 mod standing;
@@ -286,10 +287,9 @@ impl Host {
             match MemberWord::from_bytes(&said) {
                 Some(MemberWord::Ask(number)) => self.tell_standing(now, system, line, number),
                 Some(MemberWord::Report(number, report)) => {
-                    let cluster = self.cluster.as_mut();
-                    cluster
-                        .into_iter()
-                        .for_each(|cluster| cluster.standings.questions.note(number, line, report.clone()));
+                    if let Some(cluster) = &mut self.cluster {
+                        cluster.standings.questions.note(number, line, *report);
+                    }
                 }
                 Some(MemberWord::Preview(number, settings)) => {
                     self.tell_preview(now, system, line, (number, &settings));

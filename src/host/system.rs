@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::kernel::Kernel;
 use super::ports::{ProofPort, Sockets};
 use super::setup::Setup;
-use crate::types::{Pair, Problem, SaId, SaReading, UnixTime};
+use crate::types::{Family, Pair, Problem, SaId, SaReading, UnixTime};
 
 /// A moment, by the three clocks that count.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +96,12 @@ pub trait System: Kernel + Sockets + ProofPort {
     /// # Errors
     /// In words; some of it may be left.
     fn sweep(&mut self) -> Result<(), String>;
+
+    /// Whether the kernel can encrypt what has addresses of `family` as hostseal does it. Nothing comes of the question.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    fn try_esp(&mut self, family: Family) -> Result<(), String>;
 
     /// The addresses of this host now.
     ///

@@ -124,6 +124,9 @@ pub struct MemberRow {
     pub wrapped: Option<MemberKey>,
     /// How far its clock is ahead of that of the member that was asked.
     pub clock_skew_s: Option<ClockSkew>,
+    /// Why it could not be protected; `None` where it is or could be, or where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unready: Option<String>,
     /// What is not as it should be, for programs.
     pub reason_code: Option<MemberTrouble>,
     /// The same in words.

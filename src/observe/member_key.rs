@@ -89,7 +89,7 @@ impl MemberKey {
 }
 
 /// Words that are told at once: helpers of others have written some of them.
-fn told(words: &str) -> String {
+pub(super) fn told(words: &str) -> String {
     words.chars().map(|c| if is_graphic(c) { c } else { '?' }).take(WHY_MAX).collect()
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::doctor::MemberChecks;
-use super::member_key::MemberKey;
+use super::member_key::{MemberKey, told};
 use super::member_pairs::MemberPairs;
 use super::member_proof::MemberProving;
 use super::progress::is_failure;
@@ -27,7 +27,7 @@ pub enum MemberWord {
     /// How do you stand? The answer has the same number.
     Ask(u64),
     /// So do I stand.
-    Report(u64, MemberReport),
+    Report(u64, Box<MemberReport>),
     /// What would these settings of the cluster change for you? The answer has the same number.
     Preview(u64, String),
     /// So much would change.
@@ -123,6 +123,9 @@ pub struct MemberReport {
     /// How it stands with a wrapped secret; `None` from an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wrapped: Option<MemberKey>,
+    /// Why it could not be protected; `None` where it is or could be, and from an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unready: Option<String>,
 }
 
 impl MemberWord {
@@ -151,7 +154,12 @@ impl MemberWord {
 
 impl MemberReport {
     /// What a member with this status says.
-    pub fn of(status: &Status, overridden: bool, wrapped: Option<MemberKey>) -> Self {
+    pub fn of(
+        status: &Status,
+        overridden: bool,
+        wrapped: Option<MemberKey>,
+        unready: Option<String>,
+    ) -> Self {
         let is_down = |row: &&PeerRow| row.state != RowState::Protected;
         let count = |is: &dyn Fn(&PeerRow) -> bool| status.peers.iter().filter(|row| is(row)).count() as u64;
         let down = status.peers.iter().filter(is_down);
@@ -175,6 +183,7 @@ impl MemberReport {
             problems: critical.count(),
             is_stuck: status.config_error.is_some(),
             wrapped,
+            unready: unready.map(|words| told(&words)),
         }
     }
 
@@ -187,6 +196,7 @@ impl MemberReport {
         self.unprotected.len() <= NAMED_MAX
             && self.rows.checked_sub(self.protected).is_some_and(|down| open.is_some_and(|open| open <= down))
             && self.wrapped.as_ref().is_none_or(MemberKey::is_plain)
+            && self.unready.as_ref().is_none_or(|words| *words == told(words))
             && texts.into_iter().all(|text| text.len() <= TEXT_MAX && text.bytes().all(shown))
     }
 }
@@ -217,6 +227,7 @@ mod tests {
             problems: 1,
             is_stuck: false,
             wrapped: None,
+            unready: None,
         }
     }
 
@@ -235,7 +246,7 @@ mod tests {
 
     #[test]
     fn what_is_said_is_heard_and_nothing_that_a_terminal_would_obey() {
-        for word in [MemberWord::Ask(u64::MAX), MemberWord::Report(7, report())] {
+        for word in [MemberWord::Ask(u64::MAX), MemberWord::Report(7, Box::new(report()))] {
             assert_eq!(MemberWord::from_bytes(&word.to_bytes()), Some(word));
         }
         let wrong = [
@@ -244,10 +255,12 @@ mod tests {
             MemberReport { protected: 10, ..report() },
             MemberReport { waiting: Some(1), ..report() },
             MemberReport { under_way: Some(u64::MAX), ..report() },
+            MemberReport { unready: Some("\u{1b}[2J".to_owned()), ..report() },
+            MemberReport { unready: Some("x".repeat(500)), ..report() },
             MemberReport { unprotected: vec!["b".parse().unwrap(); NAMED_MAX + 1], ..report() },
         ];
         for report in wrong {
-            assert_eq!(MemberWord::from_bytes(&MemberWord::Report(1, report).to_bytes()), None);
+            assert_eq!(MemberWord::from_bytes(&MemberWord::Report(1, Box::new(report)).to_bytes()), None);
         }
         assert_eq!(MemberWord::from_bytes(b"{\"ask\":-1}"), None);
         assert_eq!(MemberWord::from_bytes(b""), None);
@@ -303,7 +316,7 @@ mod tests {
             number().prop_map(MemberWord::AskPairs),
             (number(), any::<String>()).prop_map(|(number, text)| MemberWord::Preview(number, text)),
             (number(), plan).prop_map(|(number, plan)| MemberWord::Plan(number, plan)),
-            (number(), report).prop_map(|(number, report)| MemberWord::Report(number, report)),
+            (number(), report).prop_map(|(number, report)| MemberWord::Report(number, Box::new(report))),
             (number(), proving()).prop_map(|(number, said)| MemberWord::Prove(number, said)),
         ]
     }
@@ -350,9 +363,10 @@ mod tests {
                 offer: Some(MemberOffer::new("m".repeat(16), Some(Err("\\".repeat(200))))),
                 without_ppk: vec!["n".repeat(64).parse().unwrap(); 8],
             }),
+            unready: Some(told(&"\\".repeat(500))),
             ..report()
         };
-        let octets = MemberWord::Report(u64::MAX, report).to_bytes();
+        let octets = MemberWord::Report(u64::MAX, Box::new(report)).to_bytes();
         assert!(octets.len() < crate::roster::ASIDE_MAX, "{}", octets.len());
     }
 }

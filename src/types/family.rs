@@ -21,6 +21,12 @@ impl Family {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
+    /// The families that some of `addresses` are of.
+    pub fn all_of(addresses: &[IpAddr]) -> Vec<Self> {
+        let is_used = |family: &Self| addresses.iter().any(|address| Self::of(*address) == *family);
+        [Self::V4, Self::V6].into_iter().filter(is_used).collect()
+    }
+
     /// Its number in the kernel's structures (`AF_INET`, `AF_INET6`).
     pub fn number(self) -> u16 {
         match self {

@@ -51,6 +51,7 @@ fn two(desired: DesiredState) -> ClusterStatus {
         keys: None,
         wrapped: None,
         clock_skew_s: None,
+        unready: None,
         reason_code: None,
         reason: None,
     };

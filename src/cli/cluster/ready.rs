@@ -1,4 +1,5 @@
-//! Which nodes keep a cluster from being enabled: those that do not answer, have another roster or an old version.
+//! Which nodes keep a cluster from being enabled: those that do not answer, have another roster or an old version, or could
+//! not be protected.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,6 +27,7 @@ enum Why {
     OtherRoster,
     OldVersion { there: String, here: String },
     OtherClock,
+    NotReady(String),
 }
 
 impl fmt::Display for Why {
@@ -37,6 +39,7 @@ impl fmt::Display for Why {
             Self::OldVersion { there, here } => {
                 write!(f, "hostseal {there}, which is older than {here} here: update it")
             }
+            Self::NotReady(words) => f.write_str(words),
             Self::OtherClock => f.write_str("its clock differs by more than 10 s: a trial ends by the clock"),
         }
     }
@@ -99,5 +102,8 @@ fn why(node: &MemberRow, here: Option<&MemberRow>, roster: &str) -> Option<Why> 
         return Some(Why::OldVersion { there: there.to_owned(), here: here.to_owned() });
     }
     let is_other = node.roster_id.as_deref().is_some_and(|other| other != roster);
-    is_other.then_some(Why::OtherRoster)
+    if is_other {
+        return Some(Why::OtherRoster);
+    }
+    node.unready.clone().map(Why::NotReady)
 }

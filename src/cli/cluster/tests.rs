@@ -34,6 +34,7 @@ fn node(name: &str, last: u8, peers: u64) -> MemberRow {
         keys: Some(KeyProgress::Current),
         wrapped: None,
         clock_skew_s: None,
+        unready: None,
         reason_code: None,
         reason: None,
     }
@@ -301,6 +302,11 @@ fn nodes_that_keep_a_cluster_from_being_enabled() {
     assert_eq!(not_ready.lines(), ["  d, e: no answer", old]);
     status.nodes[2].version = Some("0.2.0".to_owned());
     assert!(NotReady::of(&status, false).may_pass());
+    status.nodes[2].roster_id = Some(status.roster_id.clone());
+    status.nodes[2].unready = Some("its kernel has no ESP".to_owned());
+    let not_ready = NotReady::of(&status, false);
+    assert_eq!(not_ready.lines(), ["  d, e: no answer", "  c: its kernel has no ESP"]);
+    assert!(!not_ready.may_pass(), "somebody has to mend it");
     // Whose token was used twice is no member, and keeps nobody from anything.
     for at in 2..5 {
         status.nodes[at].reason_code = Some(MemberTrouble::HeldOut);

@@ -107,7 +107,7 @@ impl Gathered {
             return Ok(());
         };
         self.credentials = proof(config, node, self.now).map_err(|words| self.forbid(words)).ok();
-        self.esp = self.try_kernel(&preflight::families(&node.addresses));
+        self.esp = self.try_kernel(&Family::all_of(&node.addresses));
         self.missing = context::missing_addresses(node).ok();
         let agent = self.status.as_ref().and_then(|status| status.agent.pid);
         // Who may not look at other processes cannot tell ours from others.

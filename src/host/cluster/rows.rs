@@ -81,7 +81,7 @@ struct MemberSeen<'a> {
 
 impl MemberSeen<'_> {
     fn row(self, own_id: &str, duplicate: bool, disagrees: Option<String>) -> MemberRow {
-        let trouble = self.trouble(own_id, duplicate, disagrees);
+        let (trouble, unready) = (self.trouble(own_id, duplicate, disagrees), self.unready());
         let Self { member, report, roster_id, heard, keys, now, .. } = self;
         let skew = |report: &MemberReport| ClockSkew {
             ms: (i64::try_from(report.time.0).unwrap_or(i64::MAX))
@@ -113,6 +113,7 @@ impl MemberSeen<'_> {
             keys,
             wrapped: report.and_then(|report| report.wrapped.clone()),
             clock_skew_s: report.map(skew),
+            unready,
             reason_code,
             reason,
         }
@@ -160,13 +161,26 @@ impl MemberSeen<'_> {
         if let Some(words) = disagrees {
             return Some((MemberTrouble::PairDisagrees, words));
         }
-        if report.problems > 0 || report.is_stuck {
+        if let Some(words) = self.unready() {
+            return Some((MemberTrouble::Problems, words));
+        }
+        if report.problems > 0 {
             return Some((
                 MemberTrouble::Problems,
                 "it has problems: run `hostseal status` there".to_owned(),
             ));
         }
         None
+    }
+
+    /// What keeps it from being protected, and what to do.
+    fn unready(&self) -> Option<String> {
+        let report = self.report?;
+        if report.is_stuck {
+            return Some("its file is not in force: `hostseal status` there says why".to_owned());
+        }
+        let words = report.unready.as_ref()?;
+        Some(format!("it cannot be protected, as {words}: `hostseal doctor` there says what to do"))
     }
 }
 
@@ -205,6 +219,7 @@ fn held_out(name: &NodeName, addresses: &[IpAddr], why: &str) -> MemberRow {
         keys: None,
         wrapped: None,
         clock_skew_s: None,
+        unready: None,
         reason_code: Some(MemberTrouble::HeldOut),
         reason: Some(format!(
             "it is no member until an admin decides: {why}. `hostseal remove {name}` takes it out"
@@ -223,7 +238,6 @@ pub(super) fn conflict(roster: &Roster, conflict: &Conflict) -> ConflictRow {
             ("whether the cluster is protected", "hostseal enable --cluster or disable --cluster")
         }
         Matter::Settings => (OF_SETTINGS, "hostseal settings set"),
-        Matter::Secret => ("the secret", "hostseal rotate"),
         _ => ("a node", "hostseal add or remove"),
     };
     let (winner, loser) = (signer(conflict.winner), signer(conflict.loser));

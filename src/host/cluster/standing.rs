@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Host;
 use super::questions::{AskedMembers, Questions};
+use super::readiness::Readiness;
 use super::rows::{ClusterSeen, conflict, hex, problems};
 use crate::control::{ClusterReply, ErrorCode, Reply};
 use crate::host::answer::refusal;
@@ -14,7 +15,7 @@ use crate::observe::cluster::{ClusterStatus, ClusterSummary, ConflictRow, Desire
 use crate::observe::status::{SCHEMA, Status};
 use crate::observe::{MemberReport, MemberWord};
 use crate::roster::EntryId;
-use crate::types::{Protection, UnixTime};
+use crate::types::{Family, Protection, UnixTime};
 
 /// How long the others have to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -29,6 +30,7 @@ pub(super) struct Standings {
     pub(super) questions: Questions<(), MemberReport>,
     /// What was said last of this host, and when.
     own: Option<(Instant, MemberReport)>,
+    readiness: Readiness,
     /// What each member said last, and when this host heard it.
     heard: BTreeMap<EntryId, UnixTime>,
 }
@@ -54,7 +56,7 @@ impl Host {
     ) {
         let report = self.own_report(now, system);
         if let (Ok(report), Some(core)) = (report, &mut self.core) {
-            core.say_aside(now, line, MemberWord::Report(number, report).to_bytes());
+            core.say_aside(now, line, MemberWord::Report(number, Box::new(report)).to_bytes());
         }
     }
 
@@ -67,7 +69,7 @@ impl Host {
             return Ok(report.clone());
         }
         let status = self.status(system)?;
-        let report = self.report_of(&status);
+        let report = self.report_of(now, &status, system);
         if let Some(cluster) = &mut self.cluster {
             cluster.standings.own = Some((now, report.clone()));
         }
@@ -75,11 +77,15 @@ impl Host {
     }
 
     /// What this host says of itself.
-    fn report_of(&self, status: &Status) -> MemberReport {
+    fn report_of(&mut self, now: Instant, status: &Status, system: &mut dyn System) -> MemberReport {
+        let families = Family::all_of(&self.setup.node.addresses);
+        let unready = self.cluster.as_mut().and_then(|cluster| {
+            cluster.standings.readiness.unready(now, status.protection, &families, system)
+        });
         let opened = self.opened_mark();
         let wrapped =
             self.cluster.as_ref().map(|cluster| cluster.member_key(status, &self.setup.config, opened));
-        MemberReport::of(status, self.overrides(), wrapped)
+        MemberReport::of(status, self.overrides(), wrapped, unready)
     }
 
     /// Answers those whose question all have answered, or have had the time to.
@@ -119,7 +125,7 @@ impl Host {
     ) -> anyhow::Result<ClusterStatus> {
         let status = self.status(system)?;
         let desired = self.desired_now();
-        let own = self.report_of(&status);
+        let own = self.report_of(self.moment.now, &status, system);
         if let Some(cluster) = &mut self.cluster {
             cluster.standings.heard.extend(reports.keys().map(|line| (*line, status.time)));
         }

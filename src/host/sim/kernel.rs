@@ -18,7 +18,7 @@ use crate::host::system::{Facts, Here, KernelEvent, System};
 use crate::ike::Transmit;
 use crate::protect::policies;
 use crate::types::{
-    Action, Block, Direction, KernelState, KeySource, Op, OpError, Pair, PolicyDirection, PolicyId,
+    Action, Block, Direction, Family, KernelState, KeySource, Op, OpError, Pair, PolicyDirection, PolicyId,
     PolicyReading, Problem, Sa, SaId, SaReading, SaTable, Spi,
 };
 
@@ -56,6 +56,8 @@ pub(super) struct SimKernel {
     pub(super) unreadable: bool,
     /// How often it was read as a whole.
     pub(super) looks: usize,
+    /// What it cannot encrypt for want of.
+    pub(super) lacks: Option<String>,
 }
 
 /// What an agent unwinds with that dies in the middle of its work.
@@ -257,6 +259,10 @@ impl System for SimKernel {
         let (policies, sas) = (&self.state.policies, &self.state.sas);
         assert!(policies.is_empty() && sas.is_empty(), "what is off has left nothing");
         Ok(())
+    }
+
+    fn try_esp(&mut self, _: Family) -> Result<(), String> {
+        self.lacks.clone().map_or(Ok(()), Err)
     }
 
     fn here(&mut self) -> io::Result<Here> {

@@ -421,6 +421,25 @@ fn a_removed_node_goes_to_the_clear_without_a_loss_and_the_others_do_not_notice(
     }
 }
 
+/// `enable --cluster` asks that first.
+#[test]
+fn a_node_that_could_not_be_protected_says_why() {
+    let mut world = talking(3, 0);
+    assert!(world.cluster_status(0).nodes.iter().all(|node| node.unready.is_none()));
+    world.hosts[2].kernel.lacks = Some("the kernel has no ESP: module esp4 is missing".to_owned());
+    world.run(3 * SECOND, None);
+    for asked in [0, 2] {
+        let status = world.cluster_status(asked);
+        let words = row(&status, 2).unready.as_deref().unwrap_or_default();
+        assert!(words.contains("module esp4") && words.contains("hostseal doctor"), "{status:?}");
+        assert_eq!(row(&status, 2).reason_code, Some(MemberTrouble::Problems));
+        assert!((0..2).all(|at| row(&status, at).unready.is_none()));
+    }
+    world.hosts[2].kernel.lacks = None;
+    world.run(3 * SECOND, None);
+    assert_eq!(row(&world.cluster_status(0), 2).unready, None);
+}
+
 #[test]
 fn a_compromised_node_is_told_nothing_and_blocked_until_all_is_open() {
     for seed in 0..4 {

@@ -443,6 +443,7 @@ fn member(reason_code: Option<MemberTrouble>) -> MemberRow {
         keys: None,
         wrapped: None,
         clock_skew_s: Some(ClockSkew { ms: 400 }),
+        unready: None,
         reason_code,
         reason: reason_code.map(|_| "the reason".to_owned()),
     }

@@ -29,6 +29,7 @@ fn row(name: &str, wrapped: Option<MemberKey>) -> MemberRow {
         keys: None,
         wrapped,
         clock_skew_s: None,
+        unready: None,
         reason_code: None,
         reason: None,
     }
