@@ -59,6 +59,14 @@ pub enum CannotMove {
         listed(.0, NAMED)
     )]
     OtherKind(Vec<NodeName>),
+    /// Some are behind a NAT.
+    #[error(
+        "{} cannot be in a cluster with a roster (inside, in [[nodes]]): its nodes find each other by addresses that they \
+         have themselves, and these have theirs from a NAT. Give them addresses that the others reach without it, on all \
+         hosts, or stay with the file",
+        listed(.0, NAMED)
+    )]
+    Nat(Vec<NodeName>),
     /// A trial runs.
     #[error("protection is on trial: `hostseal confirm` keeps it, or wait until it is over")]
     Trial,
@@ -92,6 +100,10 @@ impl FileHost {
             return Err(CannotMove::ChangingOver);
         }
         let names = |nodes: Vec<&Node>| nodes.into_iter().map(|node| node.name.clone()).collect();
+        let inside: Vec<&Node> = config.nodes.iter().filter(|node| !node.inside.is_empty()).collect();
+        if !inside.is_empty() {
+            return Err(CannotMove::Nat(names(inside)));
+        }
         let by_secret = |node: &&Node| config.method_of(node) == AuthMethod::Secret;
         let (secret, keyed): (Vec<&Node>, Vec<&Node>) = config.nodes.iter().partition(by_secret);
         if !secret.is_empty() && !keyed.is_empty() {
@@ -236,7 +248,7 @@ mod tests {
 
     const NOW: UnixTime = UnixTime(1_800_000_000);
     const NODES: &str = "[[nodes]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\n[[nodes]]\nname = \"b\"\n\
-        addresses = [\"10.0.0.2\", \"fd00::2\"]\ninside = { \"10.0.0.2\" = \"192.168.0.2\" }\n";
+        addresses = [\"10.0.0.2\", \"fd00::2\"]\n";
 
     fn key(seed: u8) -> PrivateKey {
         PrivateKey::from_seed(&[seed; 32]).unwrap()
@@ -286,10 +298,7 @@ mod tests {
             (&host.config.keying, &host.config.protection.exempt)
         );
         let b = member.node_named("b").unwrap();
-        assert_eq!(
-            (&b.addresses, &b.inside),
-            (&host.config.nodes[1].addresses, &host.config.nodes[1].inside)
-        );
+        assert_eq!(b.addresses, host.config.nodes[1].addresses);
         assert!(b.expects_secret && member.accepted_from(b) == [AuthMethod::Secret]);
         assert_eq!(host.peers().len(), 4);
         assert_eq!(host.key_file(), None);
@@ -325,6 +334,8 @@ mod tests {
         let pem = PrivateKey::generate(KeyKind::EcdsaP256).unwrap();
         let ecdsa = PrivateKey::from_pem(&pem).unwrap();
         assert_eq!(refused(&keyed(ecdsa.public())), CannotMove::OtherKind(vec!["b".parse().unwrap()]));
+        let nat = b("inside = { \"10.0.0.2\" = \"192.168.0.2\" }");
+        assert_eq!(refused(&nat), CannotMove::Nat(vec!["b".parse().unwrap()]));
         let leaving = Saved { leaving: true, ..Saved::default() };
         assert_eq!(host_with(NODES, &leaving).err(), Some(CannotMove::Leaving));
     }
