@@ -127,8 +127,8 @@ pub struct AddOrder {
     pub node: NodeName,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
-    /// Its public key, as `hostseal key show` prints one; `None` where it proves itself with the secret.
-    pub public_key: Option<String>,
+    /// Its public key, as `hostseal key show` prints one.
+    pub public_key: String,
 }
 
 /// Addresses that are to move between nodes.

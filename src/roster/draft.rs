@@ -320,9 +320,7 @@ impl Roster {
             Saying::Genesis(_) | Saying::Keys(_) | Saying::Retired(_) | Saying::Admission(_) => true,
             Saying::Gone(gone) => known(&gone.kept),
             Saying::Rights(rights) => known(&rights.kept) && self.is_newest(id, statement),
-            Saying::Settings(_) | Saying::Secret(_) | Saying::Rotation(_) | Saying::Floating(_)
-                if keeping == Keeping::Nodes =>
-            {
+            Saying::Settings(_) | Saying::Rotation(_) | Saying::Floating(_) if keeping == Keeping::Nodes => {
                 false
             }
             Saying::Desired(desired) if keeping == Keeping::Nodes && !desired.on => basis == Some(id),

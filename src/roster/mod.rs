@@ -76,7 +76,7 @@ pub use rotation::KeyStage;
 pub use saying::{
     AddressBlock, Admission, ClusterSettings, ClusterTrial, DesiredProtection, FloatingPlace, Genesis, Gone,
     IkeKey, Invite, Join, Keys, LaterKind, Listed, Matter, Retired, Rights, Rotation, Saying, Seconds,
-    SecretEpoch, SettingsTrial, Site, Statement, Version,
+    SettingsTrial, Site, Statement, Version,
 };
 pub use surplus::ROSTER_MAX;
 pub use tally::KEYS_MAX;

@@ -104,8 +104,6 @@ pub enum Saying {
     Invite(Invite),
     /// The settings of all. By an admin.
     Settings(ClusterSettings),
-    /// There is a new shared secret: not what it is. By an admin.
-    Secret(SecretEpoch),
     /// The cluster is to be protected, or not. On: by any node; off: by an admin.
     Desired(DesiredProtection),
     /// Addresses that move between nodes. By an admin.
@@ -332,16 +330,6 @@ pub struct SettingsTrial {
     pub before: String,
 }
 
-/// A shared secret, by what all may know of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SecretEpoch {
-    /// The how many-th it is.
-    pub epoch: u64,
-    /// Its fingerprint.
-    pub id: String,
-}
-
 /// Whether the cluster is to be protected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -431,8 +419,6 @@ pub enum Matter {
     Invite,
     /// The settings.
     Settings,
-    /// The secret.
-    Secret,
     /// Whether the cluster is to be protected.
     Desired,
     /// Where these addresses may be.
@@ -445,7 +431,7 @@ pub enum Matter {
 
 /// The kinds of entries that this version knows. One that says something else than that is broken, and not of a later
 /// version: that gives what it has to say another name.
-const KINDS: [&str; 14] = [
+const KINDS: [&str; 13] = [
     "genesis",
     "node",
     "join",
@@ -456,7 +442,6 @@ const KINDS: [&str; 14] = [
     "rights",
     "invite",
     "settings",
-    "secret",
     "desired",
     "floating",
     "gone",
@@ -527,7 +512,6 @@ impl Statement {
             Saying::Rights(rights) => Matter::Rights(rights.of),
             Saying::Invite(_) => Matter::Invite,
             Saying::Settings(_) => Matter::Settings,
-            Saying::Secret(_) => Matter::Secret,
             Saying::Desired(_) => Matter::Desired,
             Saying::Floating(floating) => Matter::Floating(floating.name.clone()),
             Saying::Gone(gone) => Matter::Gone(gone.of),

@@ -8,7 +8,7 @@ use super::nodes::{HeldOut, Member, Nodes, Removed};
 use super::octets::{ClusterId, EntryId, Signer};
 use super::saying::{
     ClusterSettings, DesiredProtection, FloatingPlace, Invite, LaterKind, Matter, Rotation, Saying,
-    SecretEpoch, Statement, Version,
+    Statement, Version,
 };
 use super::tally::{KeyHolder, Tally};
 use super::withdrawn::Withdrawn;
@@ -63,8 +63,6 @@ pub struct RosterView {
     pub invites: Vec<Invited>,
     /// The settings; `None` where no admin has set any.
     pub settings: Option<Newest<ClusterSettings>>,
-    /// The newest shared secret; `None` where there is none.
-    pub secret: Option<Newest<SecretEpoch>>,
     /// Since when all nodes are to have new keys; `None` where no admin has asked for that.
     pub rotation: Option<Newest<Rotation>>,
     /// Whether the cluster is to be protected; `None` where nobody has said so yet.
@@ -94,10 +92,6 @@ impl RosterView {
             invites: invites(tally, withdrawn),
             settings: counted.newest(&Matter::Settings, |says| match says {
                 Saying::Settings(settings) => Some(settings.clone()),
-                _ => None,
-            }),
-            secret: counted.newest(&Matter::Secret, |says| match says {
-                Saying::Secret(secret) => Some(secret.clone()),
                 _ => None,
             }),
             rotation: counted.newest(&Matter::Rotation, |says| match says {
@@ -221,7 +215,7 @@ pub(super) fn weight(id: EntryId, entry: &Statement) -> (u64, bool, u64, bool, E
 pub(super) fn is_settled_by_admins(matter: &Matter) -> bool {
     match matter {
         Matter::Node(line) => line.is_some(),
-        Matter::Settings | Matter::Secret | Matter::Rotation | Matter::Desired | Matter::Floating(_) => true,
+        Matter::Settings | Matter::Rotation | Matter::Desired | Matter::Floating(_) => true,
         Matter::Join(_)
         | Matter::Admission(_)
         | Matter::Keys(_)

@@ -127,25 +127,26 @@ fn member() -> Place {
 /// Every order, with what it asks for.
 fn orders() -> Vec<(&'static str, ClusterRequest, &'static str)> {
     let key = "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=";
-    let add = |public_key: Option<&str>| {
+    let add = || {
         ClusterRequest::Add(AddOrder {
             node: name("db"),
             addresses: vec!["198.51.100.9".parse().unwrap(), "2001:db8::9".parse().unwrap()],
-            public_key: public_key.map(str::to_owned),
+            public_key: key.to_owned(),
         })
     };
     let remove = |compromised| ClusterRequest::Remove { node: name("c"), address: None, compromised };
     let admin = |admin| ClusterRequest::Admin { node: name("b"), admin };
     vec![
         (
-            "add db --address 198.51.100.9 --address 2001:db8::9",
-            add(None),
-            "added db (198.51.100.9, 2001:db8::9), which proves itself with the cluster's secret\n",
+            "add db --address 198.51.100.9 --address 2001:db8::9 --public-key \
+             MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=",
+            add(),
+            "added db (198.51.100.9, 2001:db8::9), which proves itself with its public key\n",
         ),
         (
             "add db --address 198.51.100.9,2001:db8::9 --public-key \
              MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=",
-            add(Some(key)),
+            add(),
             "added db (198.51.100.9, 2001:db8::9), which proves itself with its public key\n",
         ),
         ("remove c", remove(false), "removed c: the other nodes drop it as they hear of it\n"),

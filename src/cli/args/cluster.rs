@@ -107,9 +107,9 @@ pub struct AddArgs {
     /// An address of it. May be given several times.
     #[arg(long = "address", required = true, value_name = "ADDRESS", value_delimiter = ',', value_parser = address)]
     pub addresses: Vec<IpAddr>,
-    /// Its public key (SubjectPublicKeyInfo in base64). It is needed: a cluster has no secret that all share.
+    /// Its public key (SubjectPublicKeyInfo in base64): a cluster has no secret that all share.
     #[arg(long, value_name = "KEY", value_parser = public_key)]
-    pub public_key: Option<String>,
+    pub public_key: String,
     /// How it is ordered.
     #[command(flatten)]
     pub order: OrderArgs,

@@ -8,8 +8,8 @@ use crate::cli::render::names;
 use crate::control::{AddOrder, ClusterRequest, SecretLine};
 
 pub(in crate::cli) fn add(invocation: &Invocation, args: &AddArgs) -> Result<Exit, CommandError> {
-    let proof = if args.public_key.is_some() { "its public key" } else { "the cluster's secret" };
-    let done = format!("added {} ({}), which proves itself with {proof}", args.node, names(&args.addresses));
+    let done =
+        format!("added {} ({}), which proves itself with its public key", args.node, names(&args.addresses));
     let order = AddOrder {
         node: args.node.clone(),
         addresses: args.addresses.clone(),

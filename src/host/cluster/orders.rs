@@ -339,24 +339,21 @@ fn listed(roster: &Roster, own: EntryId, order: AddOrder) -> anyhow::Result<Sayi
         bail!("there is a node {} already", member.site.name);
     }
     ensure!(!addresses.is_empty(), "a node has at least one address");
-    let public_key = public_key.context(
-        "a node of other software needs a public key here (--public-key): a cluster has no secret that all share",
-    )?;
-    let ike = Some(IkeKey::try_from(public_key).context("--public-key")?);
+    let ike = IkeKey::try_from(public_key).context("--public-key")?;
     let site = Site { name: node, addresses, inside: Default::default() };
     let mut with = shared(view, own, None);
     with.nodes.push(crate::config::Node {
         name: site.name.clone(),
         addresses: site.addresses.clone(),
         inside: Default::default(),
-        public_key: ike.as_ref().map(|key| key.0.clone()),
+        public_key: Some(ike.0.clone()),
         previous_public_key: None,
         auth: None,
         expects_secret: false,
     });
     let settings = with.settings.clone();
     with.check_settings(&settings, "")?;
-    Ok(Saying::Node(Listed { line: None, site, foreign: true, ike }))
+    Ok(Saying::Node(Listed { line: None, site, foreign: true, ike: Some(ike) }))
 }
 
 /// The first entry of the node with that name which has that address: several with one name may be held out.
