@@ -6,6 +6,7 @@ mod beside;
 mod bundle;
 mod causes;
 mod certificates;
+mod clones;
 pub mod compat;
 mod crash;
 mod deploy;
@@ -112,6 +113,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         sight::ALL,
         top::ALL,
         causes::ALL,
+        clones::ALL,
         imposter::ALL,
         scale::ALL,
         encapsulation::ALL,
