@@ -3,11 +3,11 @@
 
 use anyhow::Result;
 
-use crate::bench::{cluster, counters, dead, grid, idle, mesh, metrics, program, roster, scrapes};
+use crate::bench::{cluster, counters, dead, grid, idle, members, mesh, metrics, program, roster, scrapes};
 use crate::campaign::{faults, interop, kms, soak, transitions};
 use crate::demo;
 use crate::lab::session::Show;
-use crate::scenarios::{compat, etcd, page};
+use crate::scenarios::{compat, etcd, page, rotation};
 
 /// A function that runs inside the lab and writes to the terminal.
 pub struct Entry {
@@ -89,6 +89,13 @@ pub const ALL: &[Entry] = &[
         body: cluster::show,
     },
     Entry {
+        name: "members",
+        about: "how soon six hosts with a roster take a node in, and are rid of one that is removed",
+        mortal: false,
+        aws: false,
+        body: members::show,
+    },
+    Entry {
         name: "roster",
         about: "what one new entry costs in a roster of 100 and of 1,000 nodes, to take it and to tell of it",
         mortal: false,
@@ -126,6 +133,13 @@ pub const CAMPAIGNS: &[Entry] = &[
         mortal: false,
         aws: false,
         body: etcd::show,
+    },
+    Entry {
+        name: "rotate",
+        about: "all nodes of a cluster get new keys, while agents are killed at random",
+        mortal: false,
+        aws: false,
+        body: rotation::show,
     },
     Entry {
         name: "kms",

@@ -11,6 +11,7 @@ pub mod counters;
 pub mod dead;
 pub mod grid;
 pub mod idle;
+pub mod members;
 pub mod mesh;
 pub mod metrics;
 pub mod pairs;

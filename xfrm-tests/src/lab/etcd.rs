@@ -22,6 +22,8 @@ const HELPER: &str = "/mnt/hostseal-etcd";
 const SOCKET: &str = "/run/hostseal-etcd.sock";
 /// Where the certificates of an etcd are.
 const FILES: &str = "/etc/etcd";
+/// Where a snapshot lies, for all hosts.
+const SNAPSHOT: &str = "/tmp/etcd.snapshot";
 /// How long etcds may take for anything, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -77,19 +79,15 @@ impl Etcds {
     /// When it cannot be started.
     pub fn run(&mut self, at: usize) -> Result<()> {
         let host = &self.hosts[at];
-        let (name, address) = (host.name(), host.v4());
-        let peer = |host: &Host| format!("{}=https://{}:2380", host.name(), host.v4());
-        let peers: Vec<String> = self.hosts.iter().map(peer).collect();
+        let address = host.v4();
         let log =
             host.within(|| std::fs::File::options().create(true).append(true).open("/run/etcd.log"))??;
         let mut etcd = Command::new("etcd");
-        etcd.args(["--data-dir=/run/etcd", "--initial-cluster-state=new"]);
-        etcd.arg(format!("--name={name}")).arg(format!("--initial-cluster={}", peers.join(",")));
+        etcd.args(self.membership(host)).arg("--initial-cluster-state=new");
         for (whose, port) in [("client", 2379), ("peer", 2380)] {
             etcd.arg(format!("--listen-{whose}-urls=https://{address}:{port}"));
         }
         etcd.arg(format!("--advertise-client-urls=https://{address}:2379"));
-        etcd.arg(format!("--initial-advertise-peer-urls=https://{address}:2380"));
         for (side, option) in [("", "--client-cert-auth"), ("peer-", "--peer-client-cert-auth")] {
             etcd.arg(format!("--{side}cert-file={FILES}/own.pem"))
                 .arg(format!("--{side}key-file={FILES}/own.key"));
@@ -98,6 +96,41 @@ impl Etcds {
         etcd.stdout(log.try_clone()?).stderr(log);
         self.running[at] = Some(host.spawn(&mut etcd)?);
         Ok(())
+    }
+
+    /// What tells an etcd, and what makes one of a snapshot, who it is and who the others are.
+    fn membership(&self, host: &Host) -> [String; 4] {
+        let peer = |host: &Host| format!("https://{}:2380", host.v4());
+        let peers: Vec<String> =
+            self.hosts.iter().map(|host| format!("{}={}", host.name(), peer(host))).collect();
+        [
+            "--data-dir=/run/etcd".to_owned(),
+            format!("--name={}", host.name()),
+            format!("--initial-cluster={}", peers.join(",")),
+            format!("--initial-advertise-peer-urls={}", peer(host)),
+        ]
+    }
+
+    /// Takes a snapshot of what they have.
+    ///
+    /// # Errors
+    /// When etcdctl fails.
+    pub fn save(&self) -> Result<()> {
+        self.ctl(self.leader()?, &format!("snapshot save {SNAPSHOT}")).map(drop)
+    }
+
+    /// Has all of them begin anew with what the snapshot holds, as their operator does after a disaster.
+    ///
+    /// # Errors
+    /// When etcdctl fails, or one cannot be started.
+    pub fn restore(&mut self) -> Result<()> {
+        for at in 0..self.hosts.len() {
+            self.kill(at);
+            self.hosts[at].run("rm -r /run/etcd")?;
+            let membership = self.membership(&self.hosts[at]).join(" ");
+            self.ctl(at, &format!("snapshot restore {SNAPSHOT} {membership}"))?;
+        }
+        (0..self.hosts.len()).try_for_each(|at| self.run(at))
     }
 
     /// Cuts the power of one of them.

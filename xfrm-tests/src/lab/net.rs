@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::host::Host;
+use super::host::{Family, Host};
 
 /// Where markers go: a link-local group that nobody joins, so that the bridge floods them to every cable.
 const MARKER_GROUP: Ipv6Addr = Ipv6Addr::new(0xff12, 0, 0, 0, 0, 0, 0x6873, 0x6d6b);
@@ -148,6 +148,21 @@ impl Wire {
     /// When tc refuses.
     pub fn drop_matching(&self, host: &Host, toward: Toward, matching: &str) -> Result<()> {
         self.filter(host, toward, &format!("{matching} action drop"))
+    }
+
+    /// Cuts the wire between these hosts and those. [`Wire::pass_all`] of each of the first mends it.
+    ///
+    /// # Errors
+    /// When tc refuses.
+    pub fn part(&self, these: &[&Host], those: &[&Host]) -> Result<()> {
+        for (here, there) in these.iter().flat_map(|here| those.iter().map(move |there| (here, there))) {
+            for (protocol, family) in [("ip", Family::V4), ("ipv6", Family::V6)] {
+                let of = |end: &str| format!("protocol {protocol} flower {end}_ip {}", there.address(family));
+                self.drop_matching(here, Toward::Wire, &of("dst"))?;
+                self.drop_matching(here, Toward::Host, &of("src"))?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts a NAT before a host: over IPv4 the others see `outside` instead of its address, and send to that; and

@@ -1,11 +1,11 @@
 //! A roster that is kept in three stock etcds too: what is ordered comes to all by these alone, while their leaders die,
 //! and nothing depends on them.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Traffic;
+use super::{Traffic, await_sealed, ensure_only_esp};
 use crate::lab::agent::{Status, hostseal, hostseal_all, status, status_until};
 use crate::lab::etcd::{Etcds, start_helper};
 use crate::lab::host::Process;
@@ -69,6 +69,7 @@ fn run(lab: &mut Lab, rounds: usize) -> Result<()> {
         Ok::<_, anyhow::Error>(stored)
     })?;
     println!("{} members have {entries} entries in {ETCDS} etcds", members.len());
+    etcds.save()?;
 
     // No member hears another one.
     for host in members {
@@ -105,16 +106,27 @@ fn run(lab: &mut Lab, rounds: usize) -> Result<()> {
         ensure!(shown.code == 0 && shown.stdout.contains("etcd"), "{shown:?}");
         Ok::<_, anyhow::Error>(())
     })?;
+
+    // They come back as they were before all of that, under traffic, and get what was signed since.
+    members.iter().try_for_each(await_sealed)?;
     let traffic = Traffic::start(first, last, 500)?;
-    (0..etcds.count()).try_for_each(|at| etcds.run(at))?;
+    let captures = vec![lab.capture(first)?, lab.capture(last)?];
+    let begun = SystemTime::now();
+    etcds.restore()?;
+    let known = hostseal(last, "settings")?.stdout;
     for host in members {
         status_until(host, "etcd answers again", LONG, |status| !store_problem(status))?;
     }
-    until("etcd has what was ordered meanwhile", LONG, || {
+    until("etcd has what was ordered since the snapshot", LONG, || {
         let stored = etcds.stored()?;
         ensure!(stored > entries + rounds, "{stored} of {entries} + {rounds} + 1");
         Ok::<_, anyhow::Error>(())
     })?;
+    for host in members {
+        ensure!(hostseal(host, "settings")?.stdout == known, "{} goes back to older settings", host.name());
+        status_until(host, "every pair is protected", LONG, |status| status.all_protected())?;
+    }
+    ensure_only_esp(captures, begun)?;
     traffic.ensure_complete()
 }
 

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use super::trial::await_open;
 use super::{
     FAMILIES, Traffic, await_sealed, ensure_nothing_of_ours, ensure_only_esp, ensure_pings, ensure_silence,
+    every_way, spis,
 };
 use crate::lab::agent::{hostseal, hostseal_all, kill_agent, status_until};
 use crate::lab::members::{found, join, place, token};
-use crate::lab::{Family, Host, Lab, Toward, until};
+use crate::lab::{Host, Lab, until};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
@@ -18,20 +20,17 @@ pub(super) const ALL: &[Test] = &[
     Test::new("members::a_node_that_joins_is_protected_by_itself", 4, a_node_joins),
     Test::new("members::admins_open_the_cluster_and_nobody_else", 3, admins_open_the_cluster),
     Test::new("members::a_trial_goes_back_with_its_node_dead", 3, a_trial_goes_back),
-    Test::new("members::a_removed_node_is_gone_and_stays_out", 4, a_removed_node),
-    Test::new("members::a_compromised_node_is_told_nothing_and_blocked", 3, a_compromised_node),
     Test::new("members::who_was_rebooted_meanwhile_catches_up", 3, who_was_rebooted),
     Test::new("members::a_token_is_good_once", 4, a_token_is_good_once),
     Test::new("members::two_sides_of_a_broken_link_come_to_one_roster", 5, two_sides).within(240),
     Test::new("members::settings_come_to_all", 3, settings_come_to_all),
-    Test::new("members::all_get_new_keys_while_agents_die", 4, all_get_new_keys).within(300),
     Test::new("members::settings_are_shown_before_and_go_back_unless_confirmed", 3, settings_on_trial),
 ];
 
 /// How long anything of this takes at most, on a busy machine.
-const LONG: Duration = Duration::from_secs(40);
+pub(super) const LONG: Duration = Duration::from_secs(40);
 
-fn cluster_status(host: &Host) -> Result<Value> {
+pub(super) fn cluster_status(host: &Host) -> Result<Value> {
     let outcome = hostseal(host, "status --cluster --json")?;
     ensure!(matches!(outcome.code, 0 | 3), "{outcome:?}");
     outcome.json()
@@ -78,10 +77,12 @@ fn a_node_joins(lab: &mut Lab) -> Result<()> {
     let (hosts, new) = (&lab.hosts()[..3], &lab.hosts()[3]);
     found(hosts)?;
     hostseal(&hosts[1], "enable --cluster --timeout 50s")?.expect_code(0)?;
-    let traffic = Traffic::start(&hosts[0], &hosts[1], 500)?;
+    let traffic = Traffic::of(&every_way(hosts), &FAMILIES, 200)?;
+    let token = token(&hosts[0], new.name())?;
     let started = Instant::now();
     // Another member than the one that made the token may let it in.
-    join(&hosts[0], new)?;
+    hostseal(new, &format!("join {token} {}", place(new)))?.expect_code(0)?;
+    // A busy machine may take as long as it likes for it; `cargo lab bench members` measures.
     status_until(new, "every pair is protected", LONG, |status| status.all_protected())?;
     println!("protected with 3 others after {:?}", started.elapsed());
     await_cluster(&hosts[2], "all is protected", |status| is_protected(status, 4))?;
@@ -111,73 +112,25 @@ fn admins_open_the_cluster(lab: &mut Lab) -> Result<()> {
 fn a_trial_goes_back(lab: &mut Lab) -> Result<()> {
     found(lab.hosts())?;
     let [a, b, c] = lab.all();
+    let traffic = Traffic::of(&every_way(lab.hosts()), &FAMILIES, 100)?;
     hostseal(&b, "enable --cluster --try 10s --timeout 50s")?.expect_code(0)?;
     kill_agent(&b)?;
+    ensure!(!spis(&b)?.is_empty(), "its kernel goes on");
     for host in [&a, &c] {
         status_until(host, "protection is off", LONG, |status| status.at("/protection") == "off")?;
     }
+    // The kernel of the dead one lets go by itself, and what its agent left besides goes with the next one.
+    await_open(&b, Instant::now() + LONG)?;
+    ensure_pings(&a, &b, 3)?;
+    hostseal(&b, "enable --no-wait")?;
+    for host in lab.hosts() {
+        status_until(host, "protection is off", LONG, |status| status.at("/protection") == "off")?;
+        until("nothing is left", LONG, || ensure_nothing_of_ours(host))?;
+    }
+    traffic.ensure_complete()?;
     // It confirms what was not.
     ensure!(hostseal(&a, "confirm --cluster")?.code != 0);
     Ok(())
-}
-
-fn a_removed_node(lab: &mut Lab) -> Result<()> {
-    found(lab.hosts())?;
-    let [a, b, c, d] = lab.all();
-    hostseal(&c, "enable --cluster --timeout 50s")?.expect_code(0)?;
-    let traffic = Traffic::start(&a, &b, 500)?;
-    let to_gone = Traffic::start(&c, &d, 500)?;
-    hostseal(&a, &format!("remove {}", d.name()))?.expect_code(0)?;
-    let started = Instant::now();
-    for host in [&a, &b, &c] {
-        until("no SA is left with it", LONG, || {
-            let states = host.run("ip xfrm state")?;
-            let gone = [d.v4().to_string(), d.v6().to_string()];
-            ensure!(!gone.iter().any(|address| states.contains(&format!("src {address} "))), "{states}");
-            Ok::<_, anyhow::Error>(())
-        })?;
-    }
-    println!("no SA is left with it after {:?}", started.elapsed());
-    status_until(&d, "protection is off", LONG, |status| status.at("/protection") == "off")?;
-    to_gone.ensure_complete()?;
-    traffic.ensure_complete()?;
-    await_cluster(&b, "three are protected", |status| is_protected(status, 3))?;
-    let own = hostseal(&d, "status --cluster")?.expect_code(3)?;
-    ensure!(own.stdout.contains("was removed"), "{}", own.stdout);
-    // Its keys are worth nothing any more; with a new token it is a new node.
-    kill_agent(&d)?;
-    hostseal(&d, "enable --no-wait")?;
-    await_cluster(&b, "three are protected", |status| is_protected(status, 3))?;
-    join(&a, &d)?;
-    await_cluster(&b, "four are protected", |status| is_protected(status, 4)).map(drop)
-}
-
-fn a_compromised_node(lab: &mut Lab) -> Result<()> {
-    found(lab.hosts())?;
-    let [a, b, c] = lab.all();
-    hostseal(&b, "enable --cluster --timeout 50s")?.expect_code(0)?;
-    let traffic = Traffic::start(&a, &b, 500)?;
-    hostseal(&a, &format!("remove {} --compromised", c.name()))?.expect_code(0)?;
-    for host in [&a, &b] {
-        until("no SA is left with it", LONG, || {
-            let states = host.run("ip xfrm state")?;
-            ensure!(!states.contains(&format!("src {} ", c.v4())), "{states}");
-            Ok::<_, anyhow::Error>(())
-        })?;
-        ensure_silence(host, &c)?;
-        ensure_silence(&c, host)?;
-    }
-    traffic.ensure_complete()?;
-    let told = cluster_status(&c)?;
-    ensure!(told["summary"]["nodes"] == 3 && told["summary"]["answering"] == 1, "{told:#}");
-    // It stays so when agents start anew, and ends with protection.
-    kill_agent(&a)?;
-    hostseal(&a, "enable --timeout 50s")?.expect_code(0)?;
-    ensure_silence(&a, &c)?;
-    await_cluster(&b, "two are protected", |status| is_protected(status, 2))?;
-    hostseal(&a, "disable --cluster --timeout 50s")?.expect_code(0)?;
-    hostseal(&c, "disable")?.expect_code(0)?;
-    until("all is clear", LONG, || ensure_pings(&a, &c, 2))
 }
 
 fn who_was_rebooted(lab: &mut Lab) -> Result<()> {
@@ -196,44 +149,6 @@ fn who_was_rebooted(lab: &mut Lab) -> Result<()> {
     status_until(&c, "protection is off", LONG, |status| status.at("/protection") == "off").map(drop)
 }
 
-/// One agent is killed each second, and started again, while all nodes get new keys.
-fn all_get_new_keys(lab: &mut Lab) -> Result<()> {
-    found(lab.hosts())?;
-    let [a, b, c, d] = lab.all();
-    hostseal(&b, "enable --cluster --timeout 50s")?.expect_code(0)?;
-    lab.hosts().iter().try_for_each(await_sealed)?;
-    let keys = || -> Result<Vec<String>> {
-        let files = |host: &Host| host.run("cd /var/lib/hostseal/cluster; sha256sum ike.key signing.key");
-        lab.hosts().iter().map(files).collect()
-    };
-    let before = keys()?;
-    let traffic = [Traffic::start(&a, &b, 300)?, Traffic::start(&c, &d, 100)?];
-    let captures = vec![lab.capture(&a)?, lab.capture(&b)?];
-    let begun = std::time::SystemTime::now();
-    let refused = hostseal(&b, "rotate")?.expect_code(1)?;
-    ensure!(refused.stderr.contains("the admins are a"), "{refused:?}");
-    ensure!(matches!(hostseal(&a, "rotate --no-wait")?.code, 0 | 6));
-    for victim in [&b, &d, &a, &c, &a, &d] {
-        kill_agent(victim)?;
-        hostseal(victim, "enable --no-wait")?;
-        std::thread::sleep(Duration::from_secs(1));
-    }
-    for host in lab.hosts() {
-        until("all keys are new", LONG, || hostseal(host, "rotate --status")?.expect_code(0))?;
-    }
-    await_cluster(&d, "all is protected", |status| is_protected(status, 4))?;
-    let after = keys()?;
-    ensure!(before.iter().zip(&after).all(|(before, after)| before != after), "{before:?} {after:?}");
-    // Once more, with all there; who starts anew has the newest.
-    hostseal(&a, "rotate")?.expect_code(0)?;
-    ensure!(keys()?.iter().zip(&after).all(|(now, before)| now != before));
-    kill_agent(&c)?;
-    hostseal(&c, "enable --timeout 50s")?.expect_code(0)?;
-    await_cluster(&b, "all is protected", |status| is_protected(status, 4))?;
-    ensure_only_esp(captures, begun)?;
-    traffic.into_iter().try_for_each(Traffic::ensure_complete)
-}
-
 /// The wire is cut between three hosts and two, and both sides are told different things.
 fn two_sides(lab: &mut Lab) -> Result<()> {
     found(lab.hosts())?;
@@ -243,14 +158,7 @@ fn two_sides(lab: &mut Lab) -> Result<()> {
     let traffic = [Traffic::start(&a, &b, 200)?, Traffic::start(&d, &e, 200)?];
     let captures = vec![lab.capture(&d)?, lab.capture(&e)?];
     let begun = std::time::SystemTime::now();
-    for (here, there) in [&d, &e].into_iter().flat_map(|here| [&a, &b, &c].map(|there| (here, there))) {
-        for family in FAMILIES {
-            let protocol = if family == Family::V4 { "ip" } else { "ipv6" };
-            let of = |end: &str| format!("protocol {protocol} flower {end}_ip {}", there.address(family));
-            lab.wire().drop_matching(here, Toward::Wire, &of("dst"))?;
-            lab.wire().drop_matching(here, Toward::Host, &of("src"))?;
-        }
-    }
+    lab.wire().part(&[&d, &e], &[&a, &b, &c])?;
     hostseal(&a, "settings set esp.replay_window=128")?.expect_code(0)?;
     // It says who does not follow.
     let opened = hostseal(&a, "disable --cluster --timeout 20s")?.expect_code(3)?;
@@ -284,6 +192,11 @@ fn two_sides(lab: &mut Lab) -> Result<()> {
 
 fn a_token_is_good_once(lab: &mut Lab) -> Result<()> {
     let [a, b, c, d] = lab.all();
+    // c is the first of another cluster, and comes over to this one with the same addresses.
+    hostseal(&c, &format!("init other {}", place(&c)))?.expect_code(0)?;
+    let of_other_cluster = token(&c, "")?;
+    hostseal(&c, "disable --force")?.expect_code(0)?;
+    c.run("mv /var/lib/hostseal/cluster /run/former")?;
     found(&[a.clone(), b.clone()])?;
     let once = token(&a, "")?;
     hostseal(&c, &format!("join {once} {}", place(&c)))?.expect_code(0)?;
@@ -293,6 +206,11 @@ fn a_token_is_good_once(lab: &mut Lab) -> Result<()> {
     }
     let refused = hostseal(&d, &format!("join {once} {}", place(&d)))?.expect_code(1)?;
     ensure!(refused.stderr.contains("used"), "{refused:?}");
+    let refused = hostseal(&d, &format!("join {of_other_cluster} {}", place(&d)))?.expect_code(1)?;
+    ensure!(
+        refused.stderr.contains("the token is not known at") && refused.stderr.contains("another"),
+        "{refused:?}"
+    );
     let short = token(&a, "--ttl 1s")?;
     // Until then it could be good: clocks are told by the second.
     std::thread::sleep(Duration::from_secs(4));

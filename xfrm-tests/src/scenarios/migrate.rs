@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 
 use super::keys::key;
 use super::members::{await_cluster, is_protected};
-use super::{Traffic, await_protected, await_sealed, ensure_only_esp, seal_all};
+use super::{Traffic, await_protected, await_sealed, ensure_only_esp, every_way, seal_all};
 use crate::lab::agent::{CONFIG, SECRET, hostseal, hostseal_all, kill_agent, status_until};
 use crate::lab::members::token;
 use crate::lab::{Capture, Cluster, Family, Host, Lab};
@@ -31,9 +31,7 @@ struct Watched {
 impl Watched {
     /// A thousand packets a second from the first host to the second, and some on each other way.
     fn start(lab: &Lab) -> Result<Self> {
-        let hosts = lab.hosts();
-        let all = hosts.iter().flat_map(|from| hosts.iter().map(move |to| (from, to)));
-        let ways: Vec<(&Host, &Host)> = all.filter(|(from, to)| from.name() != to.name()).collect();
+        let ways = every_way(lab.hosts());
         let (busy, others) = ways.split_at(1);
         let traffic = vec![
             Traffic::of(busy, &[Family::V4], 1000)?,

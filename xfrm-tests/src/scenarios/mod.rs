@@ -51,6 +51,8 @@ mod reboot;
 mod refusal;
 mod rekey;
 pub mod reload;
+pub mod removal;
+pub mod rotation;
 mod scale;
 mod sight;
 mod strangers;
@@ -84,6 +86,8 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         trial::ALL,
         lives::ALL,
         members::ALL,
+        removal::ALL,
+        rotation::ALL,
         page::ALL,
         deploy::ALL,
         etcd::ALL,
@@ -269,6 +273,12 @@ impl Traffic {
         println!("{counts:?}");
         counts.iter().try_for_each(Count::ensure_complete)
     }
+}
+
+/// Each of these hosts with each other one, both ways.
+fn every_way(hosts: &[Host]) -> Vec<(&Host, &Host)> {
+    let all = hosts.iter().flat_map(|from| hosts.iter().map(move |to| (from, to)));
+    all.filter(|(from, to)| from.number() != to.number()).collect()
 }
 
 /// Checks that nothing clear has passed any cable since `time`, and that ESP has. Ends the captures.

@@ -35,7 +35,7 @@ fn on_trial(lab: &Lab, seconds: u64) -> Result<(Host, Host, Instant)> {
 }
 
 /// Waits until nothing of ours locks out: no policy blocks, requires or sends ESP.
-fn await_open(host: &Host, end: Instant) -> Result<()> {
+pub(super) fn await_open(host: &Host, end: Instant) -> Result<()> {
     let limit = end.saturating_duration_since(Instant::now()) + Duration::from_secs(12);
     until(&format!("{} is in the clear", host.name()), limit, || {
         let policies = host.run("ip xfrm policy list nosock")?;
