@@ -150,10 +150,23 @@ fn sections() -> Vec<(String, Vec<String>)> {
 /// # Errors
 /// When it cannot be started.
 pub fn hostseal(host: &Host, arguments: &str) -> Result<Outcome> {
+    run(host, arguments, &format!("{HOSTSEAL} {arguments}"))
+}
+
+/// The same where the system is called `name`: otherwise all hosts have the name of the machine.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn hostseal_called(host: &Host, name: &str, arguments: &str) -> Result<Outcome> {
+    let line = format!("sysctl -qw kernel.hostname={name} && exec {HOSTSEAL} {arguments}");
+    run(host, arguments, &format!("unshare --uts sh -c '{line}'"))
+}
+
+fn run(host: &Host, arguments: &str, command: &str) -> Result<Outcome> {
     // A daemon that it starts must not keep our pipes open, so the streams go through files.
     let id = std::thread::current().id();
     let base = format!("/tmp/hostseal-{}-{id:?}", host.name()).replace(['(', ')'], "");
-    let line = format!("timeout 60 {HOSTSEAL} {arguments} >{base}.out 2>{base}.err");
+    let line = format!("timeout 60 {command} >{base}.out 2>{base}.err");
     let status = host.within(|| {
         Command::new("sh")
             .args(["-c", &line])

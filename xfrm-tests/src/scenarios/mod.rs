@@ -60,6 +60,7 @@ mod strict;
 pub mod strongswan;
 mod top;
 mod trial;
+mod whereabouts;
 mod wireshark;
 
 use std::net::IpAddr;
@@ -86,6 +87,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         trial::ALL,
         lives::ALL,
         members::ALL,
+        whereabouts::ALL,
         removal::ALL,
         rotation::ALL,
         page::ALL,

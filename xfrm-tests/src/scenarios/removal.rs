@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use super::members::{LONG, await_cluster, cluster_status, is_protected};
 use super::{Traffic, await_sealed, ensure_pings, ensure_silence, every_way};
@@ -47,13 +48,14 @@ pub(crate) fn with(host: &Host, other: &Host) -> Result<Vec<String>> {
     Ok(states.lines().filter(of_other).map(str::to_owned).collect())
 }
 
-/// Checks that a removed node, whose agent runs, tries to come back with the keys that it had, and that nobody has taken it
-/// in since `begun`.
+/// Checks that a removed node, whose agent runs, has tried to come back with the keys that it had, and that nobody has taken
+/// it in since `begun`.
 fn ensure_stays_out(gone: &Host, others: &[&Host], captures: Vec<Capture>, begun: SystemTime) -> Result<()> {
-    status_until(gone, "all others have refused it", LONG, |status| {
-        let refused =
-            |row: &serde_json::Value| row["state"] != "protected" && row["reason_code"] != "no_answer";
-        !status.peers().is_empty() && status.peers().iter().all(refused)
+    // Whoever hears of its removal only now tells it. The others do not answer.
+    status_until(gone, "it is told that it is out, or nobody answers", LONG, |status| {
+        let blocked = |row: &Value| row["state"] == "blocked" && row["reason_code"] == "no_answer";
+        let refused = !status.peers().is_empty() && status.peers().iter().all(blocked);
+        refused || status.at("/protection") == "off"
     })?;
     for host in others {
         let found = with(host, gone)?;
@@ -113,14 +115,14 @@ fn a_living_node(lab: &mut Lab) -> Result<()> {
     await_cluster(&b, "four are protected", |status| is_protected(status, 4)).map(drop)
 }
 
-/// Its agent is dead, and its kernel goes on. One of the others is cut off when it is removed, and hears of it later.
+/// Its power is cut. One of the others is cut off when it is removed, and hears of it later.
 fn a_dead_node(lab: &mut Lab) -> Result<()> {
     found(lab.hosts())?;
     let [a, b, c, d] = lab.all();
     hostseal(&b, "enable --cluster --timeout 50s")?.expect_code(0)?;
     lab.hosts().iter().try_for_each(await_sealed)?;
     let traffic = Traffic::start(&a, &b, 500)?;
-    kill_agent(&d)?;
+    let d = lab.reboot(&d)?;
     lab.wire().part(&[&c], &[&a, &b])?;
     let ordered = Instant::now();
     hostseal(&a, "remove d")?.expect_code(0)?;
@@ -133,6 +135,8 @@ fn a_dead_node(lab: &mut Lab) -> Result<()> {
     let healed = Instant::now();
     println!("and {:?} after the heal on who was cut off", await_rid_of(&d, &[&c], healed)?);
     let (captures, begun) = (lab.capture_all()?, SystemTime::now());
+    hostseal(&d, "guard")?.expect_code(0)?;
+    d.network_up()?;
     hostseal(&d, "enable --no-wait")?;
     await_cluster(&b, "three are protected", |status| is_protected(status, 3))?;
     ensure_stays_out(&d, &[&a, &b, &c], captures, begun)?;
