@@ -11,7 +11,7 @@ use super::{
     FAMILIES, Traffic, await_sealed, ensure_nothing_of_ours, ensure_only_esp, ensure_pings, ensure_silence,
     every_way, spis,
 };
-use crate::lab::agent::{hostseal, hostseal_all, kill_agent, status_until};
+use crate::lab::agent::{hostseal, hostseal_all, kill_agent, start_agent, status_until};
 use crate::lab::members::{found, join, place, token};
 use crate::lab::{Host, Lab, until};
 use crate::tests::Test;
@@ -126,7 +126,7 @@ fn a_trial_goes_back(lab: &mut Lab) -> Result<()> {
     // The kernel of the dead one lets go by itself, and what its agent left besides goes with the next one.
     await_open(&b, Instant::now() + LONG)?;
     ensure_pings(&a, &b, 3)?;
-    hostseal(&b, "enable --no-wait")?;
+    let _agent = start_agent(&b)?;
     for host in lab.hosts() {
         status_until(host, "protection is off", LONG, |status| status.at("/protection") == "off")?;
         until("nothing is left", LONG, || ensure_nothing_of_ours(host))?;

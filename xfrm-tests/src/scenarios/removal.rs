@@ -16,22 +16,27 @@ use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
     Test::new("removal::a_removed_node_is_gone_and_stays_out_with_an_older_backup", 4, a_living_node)
-        .within(240),
-    Test::new("removal::a_dead_node_is_gone_also_where_it_is_heard_of_late", 4, a_dead_node).within(240),
-    Test::new("removal::a_compromised_node_is_told_nothing_and_blocked", 3, a_compromised_node),
+        .within(300),
+    Test::new("removal::a_dead_node_is_gone_also_where_it_is_heard_of_late", 4, a_dead_node).within(300),
+    Test::new("removal::a_compromised_node_is_told_nothing_and_blocked", 3, a_compromised_node).within(300),
 ];
 
 /// Where a host keeps what it knows, and where it keeps an older copy of that.
 const KNOWN: &str = "/var/lib/hostseal";
 const OLDER: &str = "/run/older";
 
+/// How long a busy machine may take until all hosts have had their turns: half a minute was seen with ten builds beside it.
+/// That SAs go within this time is due to the removal, since their keys are for an hour. How soon it is on a quiet machine,
+/// `cargo lab bench members` measures; `host::sim::removal` has the bound in virtual time.
+const RID: Duration = Duration::from_secs(120);
+
 /// Waits until none of these hosts has an SA with one that is gone, and returns when that was, counted from `since`.
 ///
-/// It has [`LONG`], as nobody knows how soon a busy machine gives each host its turn. That shows that the removal takes
-/// the SAs away, since the keys are for an hour. How soon it does, `cargo lab bench members` measures.
+/// # Errors
+/// After two minutes.
 pub(crate) fn await_rid_of(gone: &Host, hosts: &[&Host], since: Instant) -> Result<Duration> {
     for host in hosts {
-        until(&format!("{} has no SA with {}", host.name(), gone.name()), LONG, || {
+        until(&format!("{} has no SA with {}", host.name(), gone.name()), RID, || {
             let found = with(host, gone)?;
             if found.is_empty() { Ok(()) } else { Err(anyhow::anyhow!("{found:?}")) }
         })?;

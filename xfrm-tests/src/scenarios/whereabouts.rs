@@ -24,7 +24,7 @@ fn names_and_addresses(lab: &mut Lab) -> Result<()> {
     ensure!(several.code != 0 && words.contains("10.99.0.1, 10.99.8.1: say by which"), "{several:?}");
     ensure!(words.contains("--address ADDRESS") && !words.contains("fd99"), "{several:?}");
     // The default route says which.
-    a.run(&format!("ip route add default via {} src 10.99.8.1", b.v4()))?;
+    a.run(&format!("ip route add default via {} src {}", b.v4(), a.v4()))?;
     hostseal_called(&a, "db-a", "init lab")?.expect_code(0)?;
 
     let join = |host, name: &str| -> Result<_> {
@@ -55,7 +55,7 @@ fn names_and_addresses(lab: &mut Lab) -> Result<()> {
     let nodes = status["nodes"].as_array().into_iter().flatten();
     let found: Vec<_> = nodes.map(|node| json!([node["name"], node["addresses"]])).collect();
     let expected = json!([
-        ["db-a", ["10.99.8.1", "fd99::1"]],
+        ["db-a", ["10.99.0.1", "fd99::1"]],
         ["db-b.example.com", ["10.99.0.2", "fd99::2"]],
         ["db-c", ["10.99.0.3", "fd99::3"]],
     ]);
