@@ -414,6 +414,13 @@ impl Failure {
     pub fn code(&self) -> FailureCode {
         self.reason.code()
     }
+
+    /// Whether the peer may take another proof or PPK of ours. Who takes none of our PPKs was shown all of them: another
+    /// attempt would show the same.
+    pub(super) fn asks_for_other_proof(&self) -> bool {
+        let is_final = matches!(self.reason, Reason::BadPpk(BadPpk::NoneTaken(_)));
+        self.code() == FailureCode::AuthFailed && !is_final
+    }
 }
 
 /// A cause is a reason.

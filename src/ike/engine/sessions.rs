@@ -8,9 +8,8 @@ use crate::ike::handshake::session::Session;
 use crate::ike::limits::SESSIONS_MAX_PAIR;
 use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::path::Bond;
-use crate::ike::reason::{BadPpk, Reason};
 use crate::ike::session::established::Established;
-use crate::ike::{ControlEvent, Event, FailureCode, Purpose};
+use crate::ike::{ControlEvent, Event, Purpose};
 use crate::types::{Pair, Spi};
 
 impl Engine {
@@ -70,10 +69,7 @@ impl Engine {
             if !hint {
                 self.out.counters.note_failure(scope, &failure);
             }
-            // Who takes none of our PPKs was shown all of them: another attempt would show the same.
-            let is_final = matches!(failure.reason, Reason::BadPpk(BadPpk::NoneTaken(_)));
-            let refused =
-                scope == FailureScope::Ike && failure.code() == FailureCode::AuthFailed && !is_final;
+            let refused = scope == FailureScope::Ike && failure.asks_for_other_proof();
             let rotating = self.settings.can_fall_back(bond.pair.remote) && purpose == Purpose::Data;
             let Some(keep) = self.pairs.get_mut(&bond) else { continue };
             if !missed {

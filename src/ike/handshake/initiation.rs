@@ -23,11 +23,11 @@ use super::intermediate::AwaitIntermediateResponse;
 use super::member::AwaitMemberResponse;
 use super::resume::AwaitResumeResponse;
 use super::session::Session;
-use crate::ike::Failure;
 use crate::ike::crypto::Hidden;
 use crate::ike::limits::{ANSWERS_MAX, CANDIDATES_MAX, LISTEN_LIFE, TRIES_HANDSHAKE};
 use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::wire::{Message, Parts};
+use crate::ike::{Failure, FailureCode};
 
 /// Our first message, and what its answers are read with.
 pub enum FirstMessage {
@@ -75,7 +75,7 @@ pub struct Initiation {
     tried: Vec<Tried>,
     /// Answers that keys were made of.
     answers: usize,
-    /// Why the last candidate came to nothing.
+    /// Why the candidates came to nothing, as far as one of them tells most.
     failure: Option<Failure>,
     /// The request is not sent any more.
     silent: bool,
@@ -261,10 +261,18 @@ impl Initiation {
     fn take(&mut self, tried: usize, step: Step) -> Option<Session> {
         match step {
             Step::On(candidate) => self.candidates.push((tried, candidate)),
-            Step::Over(failure) => self.failure = Some(failure),
+            Step::Over(failure) => self.note_failure(failure),
             Step::Proven(session) => return Some(session),
         }
         None
+    }
+
+    /// A candidate came to nothing. Whoever forges an answer, and does not go on, does not hide what the peer says.
+    fn note_failure(&mut self, failure: Failure) {
+        let tells = |it: &Failure| (it.asks_for_other_proof(), it.code() != FailureCode::NoAnswer);
+        if self.failure.as_ref().is_none_or(|known| tells(known) <= tells(&failure)) {
+            self.failure = Some(failure);
+        }
     }
 
     /// Does what is due.

@@ -104,6 +104,29 @@ fn a_forged_no_does_not_end_an_attempt() {
     assert_eq!(net.hosts[0].engine.summary(pair(0, 1)).unwrap().last_failure, None);
 }
 
+/// Two secrets are in use, and the peer knows the former one alone. That it says no is not hidden by an answer that nobody
+/// goes on with: the former secret is tried.
+/// ```text
+/// a  <-- IKE_SA_INIT ----        forged
+/// a  <-- IKE_SA_INIT ----  b
+/// a  --- IKE_AUTH ------>        to each of them
+/// a  <-- IKE_AUTH: N(AUTHENTICATION_FAILED) --  b
+/// a  --- IKE_AUTH ------>        again, to nobody
+/// a  --- IKE_SA_INIT ---->  b    with the former secret
+/// ```
+#[test]
+fn a_forged_answer_that_leads_nowhere_does_not_hide_a_refusal() {
+    for sooner in [false, true] {
+        let rotating = Settings { previous: settings(SECRET).secret, ..settings([12; 32]) };
+        let (mut net, request, answer) = asked([rotating, settings(SECRET)]);
+        let lie = answers(&net, &mut forger(Method::Ike, 84), &request).pop().unwrap();
+        let order = if sooner { [&lie, &answer] } else { [&answer, &lie] };
+        order.into_iter().for_each(|answer| net.inject(answer));
+        assert!(net.run_until(10 * SECOND, |net| net.is_one_pair(0, 1)), "sooner: {sooner}");
+        assert!(net.hosts[0].failures.is_empty(), "nobody has to do anything");
+    }
+}
+
 /// A copy of the true answer comes first, with something changed that no key depends on: who it is of, here. What is
 /// said with those keys is said once.
 fn a_changed_copy_of_the_answer_does_no_harm(method: Method) {
