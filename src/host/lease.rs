@@ -221,7 +221,7 @@ impl Lease {
                 late
             }
             Err(refusal) => {
-                self.refuse(moment, refusal, chance);
+                self.refuse(moment, refusal, counts, chance);
                 late
             }
         }
@@ -230,9 +230,8 @@ impl Lease {
     /// Time has passed.
     pub fn handle_timeout(&mut self, moment: Moment, chance: u8) -> Option<LeaseChange> {
         self.handle_clocks(moment);
-        if self.waits_in_vain(moment) {
-            self.asked = None;
-            self.refuse(moment, Self::silence(), chance);
+        if let Some((.., counts)) = self.asked.take_if(|(_, asked, _)| *asked + ANSWER <= moment.uptime) {
+            self.refuse(moment, Self::silence(), counts, chance);
         }
         let ended = self.ends.take_if(|ends| *ends <= moment.uptime)?;
         self.ended = Some(ended);
@@ -259,7 +258,8 @@ impl Lease {
         LeaseChange::Renewed { short }
     }
 
-    fn refuse(&mut self, moment: Moment, refused: KmsRefusal, chance: u8) {
+    /// The key was not given. Where the ask does not count, as somebody wants one that is made later, that is made now.
+    fn refuse(&mut self, moment: Moment, refused: KmsRefusal, counts: bool, chance: u8) {
         self.answered = true;
         let failing = *self.failing.get_or_insert(moment.uptime);
         let is_final = refused.refusal.is_final();
@@ -276,7 +276,10 @@ impl Lease {
             _ => AGAIN_LATER,
         };
         let pause = shortened(pause.min(self.check_every), chance);
-        self.next = (!self.is_given_up(moment)).then_some(moment.uptime + pause);
+        self.next = match counts {
+            true => (!self.is_given_up(moment)).then_some(moment.uptime + pause),
+            false => Some(moment.uptime),
+        };
     }
 
     /// Whether an answer is needed soon by a host whose key is not given since `failing`.

@@ -158,6 +158,21 @@ fn it_is_given_back_by_a_yes_and_nothing_else_and_asked_for_until_the_window_is_
     assert_eq!(left(&lease, now + 1), Some(LENGTH));
 }
 
+/// Somebody wants an answer to what was asked then, and not before.
+#[test]
+fn an_ask_before_somebody_wanted_one_is_followed_by_another() {
+    let mut lease = answered(Err(Refusal::Disabled));
+    lease.handle_timeout(at(61), 0);
+    let before = lease.poll_ask(at(WINDOW + 60)).expect("the window is open");
+    lease.hurry(at(WINDOW + 65));
+    assert_eq!(lease.handle_answer(at(WINDOW + 70), before, told(Err(Refusal::Disabled)), 0), None);
+    let in_vain = lease.poll_ask(at(WINDOW + 70)).expect("somebody wants it");
+    lease.hurry(at(WINDOW + 75));
+    lease.handle_timeout(at(WINDOW + 90), 0);
+    assert_eq!(lease.handle_answer(at(WINDOW + 90), in_vain, told(Ok(())), 0), None, "too late");
+    assert!(ask(&mut lease, WINDOW + 90, Ok(())).is_some());
+}
+
 #[test]
 fn an_answer_that_never_comes_is_none_and_one_that_is_late_counts_for_nothing() {
     let mut lease = answered(Ok(()));
@@ -319,7 +334,8 @@ enum Kms {
 enum Step {
     Kms(Kms),
     Pass(u64),
-    Die,
+    /// The agent dies; whether it has written what the next one is to know.
+    Die(bool),
     Start,
     Reboot,
     /// The time of day is set.
@@ -333,7 +349,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => kms.prop_map(Step::Kms),
         6 => prop_oneof![1..120_u64, 100..2_000_u64, 1_000..30_000_u64].prop_map(Step::Pass),
-        1 => Just(Step::Die),
+        1 => prop::bool::weighted(0.8).prop_map(Step::Die),
         2 => Just(Step::Start),
         1 => Just(Step::Reboot),
         1 => prop_oneof![-50..50_i64, -20_000..20_000_i64].prop_map(Step::Set),
@@ -471,9 +487,29 @@ impl Life {
         self.since = self.now;
     }
 
-    fn die(&mut self) {
+    /// In the end the key is given, and an agent runs: it takes it by itself, or when it is told to look, where nobody asked
+    /// any more.
+    fn give_back(&mut self) -> Result<(), TestCaseError> {
+        if self.kms != Kms::Gives {
+            (self.kms, self.since) = (Kms::Gives, self.now);
+        }
+        if self.lease.is_none() {
+            self.start();
+        }
+        let moment = self.moment();
+        self.lease.iter_mut().filter(|lease| lease.is_given_up(moment)).for_each(|lease| lease.hurry(moment));
+        self.pass(300 + 20 + 2 * self.delay + 2)?;
+        prop_assert!(self.holds, "it is not restored");
+        Ok(())
+    }
+
+    fn die(&mut self, written: bool) {
         let boot = self.booted.to_string();
-        self.saved = self.lease.take().map(|lease| lease.saved(&boot, "k")).or(self.saved.take());
+        let left = self.lease.take().map(|lease| lease.saved(&boot, "k"));
+        self.saved = left.filter(|_| written || self.saved.is_none()).or(self.saved.take());
+        // What was said to an agent that could not write it is not known to the next one.
+        let is_known = self.saved.as_ref().is_some_and(|saved| saved.denial("k").is_some());
+        self.denied = self.denied.filter(|_| is_known);
         (self.holds, self.answer) = (false, None);
     }
 }
@@ -500,11 +536,11 @@ proptest! {
                 Step::Kms(kms) if kms == life.kms => {}
                 Step::Kms(kms) => (life.kms, life.since) = (kms, life.now),
                 Step::Pass(seconds) => life.pass(seconds)?,
-                Step::Die => life.die(),
+                Step::Die(written) => life.die(written),
                 Step::Start if life.lease.is_some() => {}
                 Step::Start => life.start(),
                 Step::Reboot => {
-                    life.die();
+                    life.die(true);
                     (life.sas, life.booted) = (None, life.now);
                     life.start();
                 }
@@ -518,5 +554,6 @@ proptest! {
                 }
             }
         }
+        life.give_back()?;
     }
 }
