@@ -81,3 +81,71 @@ impl Core {
         self.accounts.host_record(|pair| self.pairs.get(pair).is_some())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Durations, IkeFailures, Outcomes, Rekeys};
+
+    #[test]
+    fn no_count_takes_the_place_of_another() {
+        let mut handshake_durations = Durations::default();
+        handshake_durations.note(std::time::Duration::from_secs(1));
+        let rekeys = Rekeys { child: Outcomes { done: 1, failed: 2 }, ike: Outcomes { done: 3, failed: 4 } };
+        let handshakes = Outcomes { done: 5, failed: 6 };
+        let failures =
+            IkeFailures { no_answer: 7, auth_failed: 8, no_proposal: 9, peer_refused: 10, internal: 11 };
+        let engine = Counters {
+            rekeys,
+            handshakes,
+            handshake_durations,
+            failures,
+            unknown_pair: 12,
+            half_open: 13,
+            cookies: 14,
+            malformed: 15,
+            unknown_spi: 16,
+            not_authentic: 17,
+            unexpected: 18,
+            fragments_refused: 19,
+            first_requests_late: 20,
+            half_open_dropped: 21,
+            sessions_dropped: 22,
+            answers_refused: 23,
+            ike_sas_refused: 24,
+            children_refused: 25,
+            joiners_refused: 26,
+            transmits_dropped: 27,
+            ..Counters::default()
+        };
+        let repairs = Repairs { sas: 28, policies: 29 };
+        let dropped = DroppedDatagrams {
+            malformed: 15,
+            unknown_spi: 16,
+            not_authentic: 17,
+            unexpected: 18,
+            fragments: 19,
+            first_requests: 20,
+            half_open: 21,
+            sessions: 22,
+            answers: 23,
+            ike_sas: 24,
+            children: 25,
+            joiners: 26,
+            transmits: 27,
+        };
+        let expected = AgentTally {
+            rekeys,
+            handshakes,
+            handshake_durations,
+            ike_failures: failures,
+            unknown_initiators: 12,
+            half_open: 13,
+            cookies: 14,
+            dropped,
+            repairs,
+            overruns: 30,
+        };
+        assert_eq!(CoreCounts { engine, repairs }.tally(30), expected);
+    }
+}

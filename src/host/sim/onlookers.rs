@@ -9,9 +9,10 @@ use super::net::Weather;
 use super::world::World;
 use crate::control::{ClusterRequest, ErrorCode, Reply, Request};
 use crate::host::ledger::Asker;
+use crate::host::system::KernelEvent;
 use crate::observe::Figures;
 use crate::observe::cluster::DesiredState;
-use crate::types::{Protection, Volume};
+use crate::types::{Protection, Repairs, Volume};
 
 const WAYS: [(usize, usize); 2] = [(0, 1), (1, 0)];
 const METRICS: Request = Request::Metrics { pairs: None };
@@ -255,6 +256,27 @@ fn answers_that_take_long_to_write_make_onlookers_wait() {
     assert!(told(&mut world).is_empty());
     world.run(2 * SECOND, None);
     assert_eq!(told(&mut world).len(), 1);
+}
+
+/// What somebody else took from the kernel and what the kernel could not tell are on record, also of a core that has ended.
+#[test]
+fn repairs_and_overruns_are_counted() {
+    let mut world = protected(7, 60 * SECOND);
+    let tally = |world: &mut World| figures(world).unwrap().tally;
+    let before = tally(&mut world);
+    assert_eq!((before.repairs, before.overruns), (Repairs::default(), 0));
+    world.flush_policies(0);
+    let policies = tally(&mut world).repairs.policies;
+    assert!(policies >= 2, "{policies} policies");
+    world.flush_sas(0);
+    let repairs = tally(&mut world).repairs;
+    assert!(repairs.sas + repairs.policies > policies, "{repairs:?}");
+    world.hosts[0].kernel.events.extend([KernelEvent::Overrun, KernelEvent::Overrun]);
+    assert_eq!(tally(&mut world).overruns, 2);
+    world.ask(0, Request::Disable);
+    assert!(world.run_until(60 * SECOND, |world| world.hosts[0].core().is_none()));
+    let after = tally(&mut world);
+    assert!(after.repairs.policies >= repairs.policies && after.overruns == 2, "{after:?}");
 }
 
 /// Nobody is asked for it.

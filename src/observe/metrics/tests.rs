@@ -11,13 +11,44 @@ use crate::observe::kms::KeyStanding;
 use crate::observe::kms::tests::report;
 use crate::observe::status::Encapsulation;
 use crate::store::ChainHead;
-use crate::types::{Problem, Protection, ReasonCode, Traffic};
+use crate::types::{
+    DroppedDatagrams, IkeFailures, Problem, Protection, ReasonCode, Rekeys, Repairs, Traffic,
+};
 
 /// Of a host where much is wrong.
 pub(crate) fn figures() -> Figures {
-    let mut tally = AgentTally { cookies: 3, ..AgentTally::default() };
-    tally.rekeys.child.done = 4;
-    tally.handshakes.done = 2;
+    let mut tally = AgentTally {
+        rekeys: Rekeys { child: Outcomes { done: 4, failed: 101 }, ike: Outcomes { done: 102, failed: 103 } },
+        handshakes: Outcomes { done: 2, failed: 104 },
+        ike_failures: IkeFailures {
+            no_answer: 105,
+            auth_failed: 106,
+            no_proposal: 107,
+            peer_refused: 108,
+            internal: 109,
+        },
+        unknown_initiators: 110,
+        half_open: 111,
+        cookies: 3,
+        dropped: DroppedDatagrams {
+            malformed: 112,
+            unknown_spi: 113,
+            not_authentic: 114,
+            unexpected: 115,
+            fragments: 116,
+            first_requests: 117,
+            half_open: 118,
+            sessions: 119,
+            answers: 120,
+            ike_sas: 121,
+            children: 122,
+            joiners: 123,
+            transmits: 124,
+        },
+        repairs: Repairs { sas: 125, policies: 126 },
+        overruns: 127,
+        ..AgentTally::default()
+    };
     tally.handshake_durations.note(Duration::from_millis(20));
     tally.handshake_durations.note(Duration::from_millis(600));
     Figures {

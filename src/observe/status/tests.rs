@@ -615,4 +615,40 @@ proptest! {
         let bare = Agent::Answers { pid: 41, snapshot: &Snapshot { protection: Protection::On, ..Snapshot::default() } };
         prop_assert_eq!(status_of(&kernel, &on, bare).peers[0].state, seen);
     }
+    /// Whatever the operator wants, whatever is wrong, and however the pairs stand: `healthy` is 1 where `status` ends with 0.
+    #[test]
+    fn a_host_is_healthy_in_numbers_where_it_is_in_words(
+        kernel in prop_oneof![any_kernel(), Just(protecting())],
+        state in prop::sample::select(STATES.to_vec()),
+        silent in any::<bool>(),
+        protection in prop::sample::select(vec![
+            Protection::Off, Protection::Enabling, Protection::On, Protection::Disabling,
+        ]),
+        trouble in any::<bool>(),
+        critical in prop::option::of(any::<bool>()),
+    ) {
+        let saved = saved(protection, true);
+        let mut snapshot =
+            Snapshot { protection, trouble: trouble.then_some("line 5"), ..knowing(state, None) };
+        let heard = Heard { esp: None, ike: None, silent };
+        snapshot.pairs.values_mut().for_each(|known| known.heard = Some(heard));
+        let problem = critical.map(|critical| match critical {
+            true => Problem::critical(ProblemCode::Mtu, None, "it is cut"),
+            false => Problem::warning(ProblemCode::Mtu, None, "it may be cut"),
+        });
+        let agent = Agent::Answers { pid: 41, snapshot: &snapshot };
+        let (status, figures) = with_evidence(&kernel, &saved, agent, |evidence| {
+            (super::status(*evidence, problem.clone()), Figures::of(evidence, problem, None, None))
+        });
+        prop_assert_eq!(figures.healthy, status.is_healthy());
+        prop_assert_eq!(figures.config_error, status.config_error.is_some());
+        // And not the same for all.
+        if (protection, trouble, critical, silent) == (Protection::On, false, None, false)
+            && state == RowState::Protected
+            && kernel == protecting()
+        {
+            prop_assert!(figures.healthy);
+        }
+        prop_assert!(critical != Some(true) || !figures.healthy);
+    }
 }
