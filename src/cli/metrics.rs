@@ -5,16 +5,20 @@ use std::{fs, io};
 
 use super::args::{Invocation, MetricsArgs};
 use super::client::{AskError, Client};
+use super::context;
 use super::exit::{CommandError, Exit};
+use super::status::{NoAnswer, from_kernel};
 use super::term::print;
+use crate::observe::metrics::LastKnown;
 use crate::observe::{Figures, metrics};
-use crate::store::{Places, publish};
+use crate::store::{Places, config_file, enabled, publish};
+use crate::types::Protection;
 
 pub(super) fn run(invocation: &Invocation, args: &MetricsArgs) -> Result<Exit, CommandError> {
     let client = Client::new(onlookers_socket(invocation, args.socket.as_deref()));
     let text = match ask(&client, None)? {
         AgentWord::Figures(figures) => metrics::text(&figures),
-        AgentWord::Nothing | AgentWord::Ended => metrics::away(None),
+        AgentWord::Nothing | AgentWord::Ended => metrics::away(without_agent(&invocation.config).as_ref()),
     };
     match &args.out {
         Some(file) => publish::replace(file, text.as_bytes())
@@ -22,6 +26,30 @@ pub(super) fn run(invocation: &Invocation, args: &MetricsArgs) -> Result<Exit, C
         None => drop(print(&text)?),
     }
     Ok(Exit::Done)
+}
+
+/// What is still true without an agent: what the kernel holds, where this process may read it, or else what the files say.
+/// `None` where neither is known.
+fn without_agent(file: &Path) -> Option<LastKnown> {
+    let (config, _) = config_file::load_or_last_good(file).ok()?;
+    match from_kernel(file, &config, NoAnswer::Gone) {
+        Ok(status) => Some(LastKnown::from(&status)),
+        Err(_) => by_files(file),
+    }
+}
+
+/// What the configuration in `file` and the mark beside it say of a host: whether it is to be protected, and not what its
+/// kernel holds. `None` where that is not known: a member of a cluster with a roster may be enabled without the mark.
+pub(super) fn by_files(file: &Path) -> Option<LastKnown> {
+    let (config, _) = config_file::load_or_last_good(file).ok()?;
+    let protection = match enabled::is_marked(file) {
+        true => Protection::On,
+        false if context::is_member(&config) => return None,
+        false => Protection::Off,
+    };
+    let node = context::whoami(&config, None).ok().map(|node| node.name.clone());
+    let mode = config.protection.mode;
+    Some(LastKnown { cluster: config.cluster, node, mode, protection, keys: None })
 }
 
 /// The agent's socket for onlookers. An onlooker need not be able to read the configuration.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use self::page::{Kind, MetricsPage, Word};
 use super::Figures;
-use super::status::Summary;
+use super::status::{SaState, Status, Summary};
 use crate::config::Mode;
 use crate::types::{
     AgentTally, Durations, NodeName, Outcomes, ProblemCode, Protection, RowState, SaErrors, Severity,
@@ -67,6 +67,22 @@ impl From<&Figures> for LastKnown {
             mode: figures.mode,
             protection: figures.protection,
             keys: Some(LastKeys { summary: figures.summary, earliest_expiry: figures.earliest_expiry }),
+        }
+    }
+}
+
+/// Of a host without an agent, as its kernel and its files say.
+impl From<&Status> for LastKnown {
+    fn from(status: &Status) -> Self {
+        let active = status.peers.iter().flat_map(|row| &row.sas).filter(|sa| sa.state == SaState::Active);
+        let left = active.filter_map(|sa| sa.expires_in_s).min();
+        let earliest_expiry = left.map(|left| UnixTime(status.time.0.saturating_add(left)));
+        Self {
+            cluster: status.cluster.clone(),
+            node: status.node.clone(),
+            mode: status.mode,
+            protection: status.protection,
+            keys: Some(LastKeys { summary: status.summary, earliest_expiry }),
         }
     }
 }

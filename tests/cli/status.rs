@@ -28,12 +28,25 @@ fn without_an_agent() {
 fn metrics_without_an_agent_say_so() {
     let place = Place::new();
     let done = place.run("metrics");
-    assert_eq!((done.exit, done.out.lines().last()), (0, Some("hostseal_agent_up 0")), "{done:?}");
+    assert_eq!(done.exit, 0, "{done:?}");
+    // A host that nobody has enabled, so no alert is due.
+    let is_off = |text: &str| text.contains("\nhostseal_protection_info{mode=\"require\",state=\"off\"} 1\n");
+    assert!(done.out.contains("\nhostseal_agent_up 0\n") && is_off(&done.out), "{done:?}");
     let file = place.path("hostseal.prom");
     assert_eq!(place.run(&format!("metrics --out {}", file.display())).exit, 0);
     assert_eq!(fs::read_to_string(file).unwrap(), done.out);
     let nowhere = place.path("none/hostseal.prom");
     place.run(&format!("metrics --out {}", nowhere.display())).failed_with(1, &["none/hostseal.prom"]);
+    // One whose state is lost, and that was enabled.
+    let mark = format!("{{\"about\":\"\",\"node\":\"{}\"}}", "a");
+    fs::write(place.path("hostseal.toml.enabled"), mark).unwrap();
+    let enabled = place.run("metrics");
+    assert!(enabled.out.contains("{mode=\"require\",state=\"on\"} 1\n"), "{enabled:?}");
+    // One that nobody knows anything of.
+    fs::write(place.file(), "[[[").unwrap();
+    let unknown = place.run("metrics");
+    assert_eq!((unknown.exit, unknown.out.lines().last()), (0, Some("hostseal_agent_up 0")), "{unknown:?}");
+    let place = Place::new();
     place.append("[metrics]\nlisten = \"here\"\n");
     place.run("exporter").failed_with(2, &["metrics.listen", "127.0.0.1:10931"]);
 }

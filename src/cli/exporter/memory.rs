@@ -29,13 +29,14 @@ struct KeptMemory {
 }
 
 impl Memory {
-    /// What the exporter before this one has left in `directory`, if it has one. `boot` is this start of the system.
-    pub(super) fn open(directory: Option<&Path>, boot: String) -> Self {
+    /// What the exporter before this one has left in `directory`, if it has one, or else what is known `otherwise`. `boot`
+    /// is this start of the system.
+    pub(super) fn open(directory: Option<&Path>, boot: String, otherwise: Option<LastKnown>) -> Self {
         let file = directory.map(|directory| directory.join(NAME));
         let bytes = file.as_ref().and_then(|file| fs::read(file).ok());
         let kept: Option<KeptMemory> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let last = kept.map(|kept| if kept.boot == boot { kept.last } else { kept.last.rebooted() });
-        Self { file, boot, last }
+        Self { file, boot, last: last.or(otherwise) }
     }
 
     /// What was known last.
@@ -79,9 +80,9 @@ mod tests {
     #[test]
     fn it_outlives_the_exporter_and_a_broken_file_is_none() {
         let directory = tempfile::tempdir().unwrap();
-        let open_in = |boot: &str| Memory::open(Some(directory.path()), boot.to_owned());
+        let open_in = |boot: &str| Memory::open(Some(directory.path()), boot.to_owned(), None);
         let open = || open_in("1");
-        assert!(open().last().is_none() && Memory::open(None, "1".to_owned()).last().is_none());
+        assert!(open().last().is_none() && Memory::open(None, "1".to_owned(), None).last().is_none());
         let known = LastKnown {
             cluster: "c".to_owned(),
             node: None,
@@ -102,6 +103,15 @@ mod tests {
         memory.end();
         let disabled = LastKnown { protection: Protection::Off, ..without_keys };
         assert_eq!((memory.last(), open().last()), (Some(&disabled), Some(&disabled)));
+        // What was known last counts before what the files say.
+        let files = LastKnown { protection: Protection::On, ..disabled.clone() };
+        let beside = |directory| Memory::open(directory, "1".to_owned(), Some(files.clone()));
+        assert_eq!(beside(Some(directory.path())).last(), Some(&disabled));
+        assert_eq!(beside(None).last(), Some(&files));
+        // Whoever is enabled and has no agent since the system was started has not gone back to the clear.
+        let mut memory = beside(None);
+        memory.end();
+        assert_eq!(memory.last(), Some(&files));
         fs::write(directory.path().join(NAME), "{").unwrap();
         assert!(open().last().is_none());
     }

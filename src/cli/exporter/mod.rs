@@ -32,7 +32,7 @@ use self::source::AgentSource;
 use super::args::{ExporterArgs, Invocation};
 use super::client::Client;
 use super::exit::{CommandError, Exit};
-use super::metrics::{onlookers_socket, readable};
+use super::metrics::{by_files, onlookers_socket, readable};
 use crate::config::MetricsRules;
 use crate::machine;
 
@@ -41,8 +41,7 @@ pub struct Exporter {
     sockets: Vec<ScrapeSocket>,
     socket: PathBuf,
     state: Option<PathBuf>,
-    /// This start of the system.
-    boot: String,
+    memory: Memory,
     names: HostNames,
 }
 
@@ -69,8 +68,8 @@ impl Exporter {
         Ok(Self {
             sockets,
             socket: onlookers_socket(invocation, args.socket.as_deref()),
+            memory: Memory::open(args.state.as_deref(), boot.id, by_files(&invocation.config)),
             state: args.state.clone(),
-            boot: boot.id,
             names: HostNames::new(name.ok().as_deref(), &args.names),
         })
     }
@@ -86,10 +85,7 @@ impl Exporter {
     /// The system refuses.
     pub fn run(self) -> Result<Exit, CommandError> {
         let desk = Desk {
-            metrics: AgentSource::new(
-                Client::new(self.socket.clone()),
-                Memory::open(self.state.as_deref(), self.boot),
-            ),
+            metrics: AgentSource::new(Client::new(self.socket.clone()), self.memory),
             page: PageSource::new(Client::new(self.socket)),
             names: self.names,
         };

@@ -106,7 +106,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         drop(UnixListener::bind(&path).unwrap());
-        let mut memory = Memory::open(None, String::new());
+        let mut memory = Memory::open(None, String::new(), None);
         memory.note(LastKnown {
             cluster: "c".to_owned(),
             node: None,
@@ -130,7 +130,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let agent = UnixListener::bind(&path).unwrap();
-        let source = AgentSource::new(Client::new(path), Memory::open(None, String::new()));
+        let source = AgentSource::new(Client::new(path), Memory::open(None, String::new(), None));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
             for _ in 0..3 {
