@@ -4,6 +4,7 @@
 //! Inside, a [`Lab`] is what a test gets: hosts, each a namespace, their cables on one bridge.
 
 pub mod agent;
+pub mod agreement;
 pub mod annex;
 pub mod aws;
 pub mod capture;

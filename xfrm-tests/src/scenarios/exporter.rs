@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -13,7 +15,8 @@ use nix::sys::signal::{Signal, kill};
 
 use super::seal_all;
 use crate::lab::agent::{await_end, hostseal, kill_agent, status, status_until};
-use crate::lab::exporter::{self, PORT, as_user, get, request, scrape};
+use crate::lab::agreement::ensure_agree;
+use crate::lab::exporter::{self, PORT, Scrape, as_user, get, request, scrape};
 use crate::lab::stream::Shape;
 use crate::lab::{Cluster, HOSTSEAL, Host, Lab, Stream, until};
 use crate::tests::Test;
@@ -64,6 +67,7 @@ fn may_look(lab: &mut Lab) -> Result<()> {
     }
     let sent = page.value("hostseal_transmit_packets_total").context("nothing was sent")?;
     ensure!(sent >= 3.0, "{sent}");
+    until("it says what status says", LIMIT, || ensure_agree(&a))?;
     let lint = a.run(&format!("curl -s http://{LOOPBACK}/metrics | promtool check metrics 2>&1"))?;
     ensure!(lint.is_empty(), "{lint}");
     // What the command prints once is the same, also for the user.
@@ -77,12 +81,49 @@ fn may_look(lab: &mut Lab) -> Result<()> {
     request(&a, &format!("-I {url}/metrics"))?.expect(405)?;
     get(&a, "other")?.expect(404)?;
     orders_nothing(&a)?;
-    // Whoever is not in the group sees that, and not that the agent is away.
     drop(running);
+    by_sockets(&a)?;
+    // Whoever is not in the group sees that, and not that the agent is away.
     let _running = exporter::start(&a, false, LOOPBACK)?;
     let refused = get(&a, "metrics")?.expect(503)?;
     ensure!(refused.text.contains("permission denied"), "{}", refused.text);
     ensure!(status(&a)?.all_protected());
+    Ok(())
+}
+
+/// Where it is asked by the ways that files have.
+const UNIX: &str = "/run/exporter/socket";
+
+/// It serves at sockets that a service manager has handed over, of both kinds, and at a Unix socket that it binds itself,
+/// which users of its group alone reach.
+fn by_sockets(host: &Host) -> Result<()> {
+    host.run("rm -f /run/handed")?;
+    let (tcp, unix) = host.within(|| -> Result<(OwnedFd, OwnedFd)> {
+        Ok((
+            TcpListener::bind((Ipv4Addr::LOCALHOST, PORT))?.into(),
+            UnixListener::bind("/run/handed")?.into(),
+        ))
+    })??;
+    let line = format!(
+        "exec 3<&1 4<&2 >/run/exporter.log 2>&1; export LISTEN_PID=$$ LISTEN_FDS=2; exec {} {HOSTSEAL} exporter",
+        as_user(true)
+    );
+    let handed = host.spawn(Command::new("sh").args(["-c", &line]).stdout(tcp).stderr(unix))?;
+    let is_served = |arguments: &str| {
+        until("the exporter serves", LIMIT, || {
+            let page = request(host, arguments)?.expect(200)?;
+            ensure!(page.value("hostseal_agent_up") == Some(1.0), "{}", page.text);
+            Ok::<_, anyhow::Error>(())
+        })
+        .with_context(|| host.read("/run/exporter.log").unwrap_or_default())
+    };
+    is_served(&format!("http://{LOOPBACK}/metrics"))?;
+    is_served("--unix-socket /run/handed http://hostseal/metrics")?;
+    drop(handed);
+    let line = format!("exec {} {HOSTSEAL} exporter --listen unix:{UNIX} 2>/run/exporter.log", as_user(true));
+    let _bound = host.spawn(Command::new("sh").args(["-c", &line]))?;
+    is_served(&format!("--unix-socket {UNIX} http://hostseal/metrics"))?;
+    ensure!(host.run(&format!("stat -c %a {UNIX}"))?.trim() == "660");
     Ok(())
 }
 
@@ -245,11 +286,36 @@ fn without_agent(lab: &mut Lab) -> Result<()> {
     kill_agent(&a)?;
     is_away("it is gone")?;
     drop(running);
-    let _running = exporter::start(&a, true, LOOPBACK)?;
+    let running = exporter::start(&a, true, LOOPBACK)?;
     is_away("it is gone, and the exporter is another one")?;
-    ensure!(a.run(&format!("{HOSTSEAL} metrics"))?.contains("hostseal_agent_up 0\n"));
+    // What the command finds without an agent it finds in the kernel.
+    let printed = || -> Result<Scrape> {
+        Ok(Scrape { code: 200, text: hostseal(&a, "metrics")?.expect_code(0)?.stdout })
+    };
+    let once = printed()?;
+    ensure!(
+        once.value("hostseal_agent_up") == Some(0.0)
+            && once.value(expiry).is_some_and(|at| (at - known).abs() <= 2.0)
+            && once.value("hostseal_pairs{state=\"protected\"}") == Some(1.0)
+            && once.value("hostseal_protection_info{mode=\"require\",state=\"on\"}") == Some(1.0),
+        "{}",
+        once.text
+    );
     hostseal(&a, "enable")?.expect_code(0)?;
     until("the next one answers", LIMIT, is_back)?;
+    // A host that is off needs no agent, and an exporter that has never met one knows that, too.
+    hostseal(&a, "disable")?.expect_code(0)?;
+    drop(running);
+    a.run("rm -rf /run/exporter")?;
+    let _running = exporter::start(&a, true, LOOPBACK)?;
+    for page in [printed()?, scrape(&a)?] {
+        ensure!(
+            page.value("hostseal_agent_up") == Some(0.0)
+                && page.value("hostseal_protection_info{mode=\"require\",state=\"off\"}") == Some(1.0),
+            "{}",
+            page.text
+        );
+    }
     Ok(())
 }
 
