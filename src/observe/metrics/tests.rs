@@ -1,3 +1,5 @@
+mod published;
+
 use std::time::Duration;
 
 use super::*;
