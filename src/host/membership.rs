@@ -4,6 +4,7 @@
 //! Who is a member follows from the roster, and nothing else: a node that is gone is not talked to any more.
 
 mod machines;
+mod refused;
 mod welcome;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,12 +13,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::machines::{MachineStart, MachineVerdict, Machines};
+use self::refused::Refusals;
+pub use self::refused::{Annoyance, Nuisance};
 use self::welcome::Welcome;
 use crate::identity::{PrivateKey, PublicKey};
 use crate::ike::{ControlEvent, ControlSettings, Engine, Posture, Purpose, SessionKey, TOLD_MAX, Topic};
+use crate::observe::cluster_figures::RefusedCounts;
 use crate::roster::{
     Carriage, Carried, ClusterId, EntryId, JOIN_VERSION, Member, Merged, PAGE_MAX, Ring, Roster, RosterId,
-    SignedEntry,
+    SignedEntry, Signer,
 };
 use crate::types::Pair;
 
@@ -77,6 +81,7 @@ pub struct Membership {
     heard: bool,
     unsaved: bool,
     changed: bool,
+    refusals: Refusals,
     welcome: Welcome,
 }
 
@@ -126,6 +131,7 @@ impl Membership {
             heard,
             unsaved: false,
             changed: false,
+            refusals: Refusals::default(),
             welcome: Welcome::default(),
         }
     }
@@ -208,6 +214,16 @@ impl Membership {
     /// The members for which two machines have spoken: one of them has a copy of the other's keys.
     pub fn duplicates(&self, now: Instant) -> impl Iterator<Item = EntryId> {
         self.machines.duplicates(now)
+    }
+
+    /// What this member goes on sending that is refused.
+    pub fn annoyance(&self, now: Instant, line: EntryId) -> Option<Annoyance> {
+        self.refusals.of_member(now, line)
+    }
+
+    /// What members have sent and this one has not taken, by why.
+    pub fn refused(&self) -> &RefusedCounts {
+        self.refusals.counts()
     }
 
     /// What control IKE SAs are made with. The others prove themselves with what the roster says of them.
@@ -357,19 +373,43 @@ impl Membership {
         self.tell(now, engine);
     }
 
-    /// The peer of `pair` has told something on a control IKE SA. Says what came of it.
-    pub fn handle_told(&mut self, now: Instant, engine: &mut Engine, pair: Pair, octets: &[u8]) -> Carried {
-        let Some(line) = self.kept.get(&pair) else { return Carried::default() };
-        let mut carried = self.carriage.handle_told(now, *line, octets, &mut self.roster);
-        self.heard |= self.carriage.has(*line).is_some();
+    /// The peer of `pair` has told something on a control IKE SA.
+    pub fn handle_told(&mut self, now: Instant, engine: &mut Engine, pair: Pair, octets: &[u8]) {
+        let Some(line) = self.kept.get(&pair).copied() else { return };
+        let mut carried = self.carriage.handle_told(now, line, octets, &mut self.roster);
+        self.heard |= self.carriage.has(line).is_some();
         if let Some(said) = carried.aside.take() {
-            self.asides.push_back((*line, said));
+            self.asides.push_back((line, said));
             self.asides.truncate(ASIDES_MAX);
         }
+        self.note_refused(now, line, &carried);
         self.handle_merged(now, engine, &carried.merged);
         self.part_from(now, engine);
         self.tell(now, engine);
-        carried
+    }
+
+    /// Counts what was refused, and says in the log who goes on with what.
+    fn note_refused(&mut self, now: Instant, line: EntryId, carried: &Carried) {
+        let is_own = |signer: &Signer| self.roster.line_of(signer) == Some(line);
+        let Some((annoys, left_out)) = self.refusals.note(now, line, carried, is_own) else { return };
+        let (node, words) = (self.name(line), annoys.words());
+        match left_out {
+            0 => tracing::warn!(node, "{words}"),
+            left_out => tracing::warn!(node, left_out, "{words}"),
+        }
+    }
+
+    /// Says how much more was refused, where nothing was said of that since.
+    pub fn tell_left_out(&mut self, now: Instant) {
+        for (line, pages) in self.refusals.left_out(now) {
+            tracing::warn!(node = self.name(line), "has sent {pages} more pages with what is refused");
+        }
+    }
+
+    /// What people call a member.
+    fn name(&self, line: EntryId) -> &str {
+        let known = self.known.get(&line).map(|member| member.site.name.as_str());
+        known.unwrap_or("a node that is gone")
     }
 
     /// Entries have come from a store that members share. Says what came of them.

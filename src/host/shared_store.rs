@@ -215,7 +215,7 @@ impl SharedStore {
             self.left.push(entry);
         }
         self.pass.taken |= carried.merged.taken > 0;
-        self.pass.put_off |= carried.put_off > 0;
+        self.pass.put_off |= !carried.put_off.is_empty();
         // What was said too often was true once.
         let alien = |why: &NotTaken| !matches!(why, NotTaken::TooMany | NotTaken::Full);
         let refused = carried.merged.refused.iter().filter(|(why, _)| alien(why));

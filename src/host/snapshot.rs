@@ -50,7 +50,7 @@ impl Core {
             trial_left: self.trial().map(|end| end.saturating_duration_since(now)),
             drift: self.drift(),
             unread: self.unread(),
-            bounds: Some(self.engine().counters().into()),
+            bounds: Some(self.bounds()),
             unguarded: self.beyond_guard(),
             unlisted: unlisted
                 .map(|it| UnlistedRequests { local: it.local, remote: it.remote, requests: it.requests })

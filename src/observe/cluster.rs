@@ -178,6 +178,10 @@ pub enum MemberTrouble {
     HeldOut,
     /// Two machines speak for it.
     DuplicateNode,
+    /// It sends entries that no sound member has.
+    Forges,
+    /// It sends more than any sound member has to tell.
+    Floods,
     /// It has another roster.
     RosterDiffers,
     /// It does not do what the cluster is to do, as its operator wants something else.

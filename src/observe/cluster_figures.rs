@@ -28,6 +28,58 @@ pub struct KeyCounts {
     pub current: u64,
 }
 
+/// How many entries and pages of members this host has not taken, by why. All grow from the start of the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RefusedCounts {
+    /// Entries: a signature does not hold.
+    pub not_signed: u64,
+    /// Entries that found another cluster.
+    pub other_cluster: u64,
+    /// Entries that nobody has signed whom this host knows.
+    pub unknown_signer: u64,
+    /// Entries that their signer may not say.
+    pub not_entitled: u64,
+    /// Entries that cannot be read.
+    pub malformed: u64,
+    /// Entries that are too long.
+    pub too_long: u64,
+    /// Entries whose signer has said that too often.
+    pub too_many: u64,
+    /// Entries that have no room.
+    pub full: u64,
+    /// Entries that were put off: their signer changes the same thing all the time.
+    pub put_off: u64,
+    /// Pages that are nothing this version knows.
+    pub pages_unreadable: u64,
+    /// Pages that came faster than a member may send them.
+    pub pages_too_many: u64,
+}
+
+impl RefusedCounts {
+    /// All, by what they are called.
+    pub fn by_reason(&self) -> [(&'static str, u64); 11] {
+        [
+            ("not_signed", self.not_signed),
+            ("other_cluster", self.other_cluster),
+            ("unknown_signer", self.unknown_signer),
+            ("not_entitled", self.not_entitled),
+            ("malformed", self.malformed),
+            ("too_long", self.too_long),
+            ("too_many", self.too_many),
+            ("full", self.full),
+            ("put_off", self.put_off),
+            ("pages_unreadable", self.pages_unreadable),
+            ("pages_too_many", self.pages_too_many),
+        ]
+    }
+
+    /// All together.
+    pub fn total(&self) -> u64 {
+        self.by_reason().into_iter().map(|(_, count)| count).fold(0, u64::saturating_add)
+    }
+}
+
 /// What a member knows of its cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterFigures {
@@ -55,4 +107,7 @@ pub struct ClusterFigures {
     pub keys: KeyCounts,
     /// Orders of this host's operator that are not carried out yet.
     pub pending: u64,
+    /// What members have sent and this host has not taken.
+    #[serde(default)]
+    pub refused: RefusedCounts,
 }

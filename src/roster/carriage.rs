@@ -48,8 +48,6 @@ pub struct Carriage<P> {
     paced: BTreeMap<(Signer, PacedMatter), Instant>,
     /// When peers are told of what others have said.
     relay_at: Option<Instant>,
-    /// How many pages were ignored.
-    ignored: u64,
     /// How many pages were told.
     number: u32,
     /// What this member knows is on its disk.
@@ -94,16 +92,27 @@ struct Partner {
 pub struct Carried {
     /// What came of the entries in it.
     pub merged: Merged,
-    /// How many entries were put off: who has signed them changes the same thing all the time.
-    pub put_off: usize,
+    /// How many entries were put off, by whom they name as their signer: that one changes the same thing all the time.
+    pub put_off: BTreeMap<Signer, usize>,
+    /// Why the page was not looked at.
+    pub ignored: Option<IgnoredBecause>,
     /// What the peer said aside.
     pub aside: Option<Vec<u8>>,
+}
+
+/// Why a page is not looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IgnoredBecause {
+    /// It is nothing that this version knows.
+    Unreadable,
+    /// The peer sends more than it may. One that has a lot to tell does so for as long as that takes.
+    TooMany,
 }
 
 impl<P> Default for Carriage<P> {
     fn default() -> Self {
         let (peers, paced) = Default::default();
-        Self { peers, paced, relay_at: None, ignored: 0, number: 0, stored: true }
+        Self { peers, paced, relay_at: None, number: 0, stored: true }
     }
 }
 
@@ -153,11 +162,10 @@ impl<P: Copy + Ord> Carriage<P> {
         take: impl FnOnce(&mut Roster, Vec<UncheckedEntry>) -> Merged,
     ) -> Carried {
         let Some(partner) = self.peers.get_mut(&peer) else { return Carried::default() };
-        let page = if partner.credit.spend(now) { Page::read(octets) } else { None };
-        let Some(page) = page else {
-            self.ignored += 1;
-            return Carried::default();
-        };
+        if !partner.credit.spend(now) {
+            return Carried::ignored(IgnoredBecause::TooMany);
+        }
+        let Some(page) = Page::read(octets) else { return Carried::ignored(IgnoredBecause::Unreadable) };
         match page {
             Page::Summary(id) => self.compare(now, peer, id, roster),
             Page::Ranges(ranges) => {
@@ -245,11 +253,6 @@ impl<P: Copy + Ord> Carriage<P> {
         self.peers.get(&peer)?.has
     }
 
-    /// How many pages were ignored: nothing that we know, or too many.
-    pub fn ignored(&self) -> u64 {
-        self.ignored
-    }
-
     /// The peer has said what its roster is.
     fn compare(&mut self, now: Instant, peer: P, id: RosterId, roster: &Roster) {
         let own = roster.id();
@@ -277,7 +280,7 @@ impl<P: Copy + Ord> Carriage<P> {
         let before = roster.id();
         self.paced.retain(|_, last| now.saturating_duration_since(*last) < PACE);
         let (mut due, mut changes) = (Vec::new(), BTreeMap::new());
-        let (mut refused, mut put_off) = (Vec::new(), 0);
+        let (mut refused, mut put_off) = (Vec::new(), BTreeMap::new());
         for entry in entries {
             let entry = match roster.read(entry) {
                 Ok(Some(entry)) => entry,
@@ -289,7 +292,7 @@ impl<P: Copy + Ord> Carriage<P> {
             };
             let what = paced(entry.statement(), roster);
             if what.is_some_and(|what| !self.is_due(what) || changes.contains_key(&what)) {
-                put_off += 1;
+                *put_off.entry(entry.statement().by).or_default() += 1;
             } else {
                 changes.extend(what.map(|what| (what, entry.id())));
                 due.push(entry);
@@ -305,10 +308,11 @@ impl<P: Copy + Ord> Carriage<P> {
             // All others are told soon, and may take a while to say that they have it.
             self.peers.values_mut().for_each(|partner| partner.wait(now, PAUSE));
         }
-        if let Some(partner) = peer.filter(|_| put_off > 0).and_then(|peer| self.peers.get_mut(&peer)) {
+        if let Some(partner) = peer.filter(|_| !put_off.is_empty()).and_then(|peer| self.peers.get_mut(&peer))
+        {
             partner.wait(now, PACE);
         }
-        Carried { merged, put_off, aside: None }
+        Carried { merged, put_off, ..Carried::default() }
     }
 
     /// Whether an entry is heard now: who is no admin changes its keys or what is desired once in a while.
@@ -334,6 +338,13 @@ impl<P: Copy + Ord> Carriage<P> {
         if let Some(partner) = self.peers.get_mut(&peer) {
             partner.waiting.truncate(WAITING_MAX);
         }
+    }
+}
+
+impl Carried {
+    /// A page was not looked at.
+    fn ignored(why: IgnoredBecause) -> Self {
+        Self { ignored: Some(why), ..Self::default() }
     }
 }
 

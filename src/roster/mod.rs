@@ -56,7 +56,7 @@ mod token;
 mod view;
 mod withdrawn;
 
-pub use carriage::{Carriage, Carried};
+pub use carriage::{Carriage, Carried, IgnoredBecause};
 pub use draft::{INVITES_MAX, NotEntitled};
 pub use entry::{ENTRY_MAX, NotSigned, SignedEntry};
 pub use found::NotFounded;

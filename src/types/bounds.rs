@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What `status` says of the bounds of IKE. All but the first four grow from the start of the agent.
+/// What `status` says of the bounds of IKE and of the roster. All but the first four grow from the start of the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Bounds {
@@ -34,4 +34,6 @@ pub struct Bounds {
     pub transmits_dropped: u64,
     /// Failures of unproven parties that were not told, as they concern pairs with a proven peer.
     pub hearsay: u64,
+    /// Entries and pages of members that were not taken.
+    pub entries_refused: u64,
 }

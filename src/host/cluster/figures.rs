@@ -25,6 +25,7 @@ impl Host {
             conflicts: roster.view().conflicts.len() as u64,
             keys: keys(roster),
             pending: (cluster.orders.len() + usize::from(cluster.signed.is_some())) as u64,
+            refused: *members.refused(),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::config::{ClusterKey, Config};
-use crate::host::membership::Membership;
+use crate::host::membership::{Annoyance, Membership, Nuisance};
 use crate::observe::MemberReport;
 use crate::observe::cluster::{
     ClockSkew, ConflictRow, DesiredState, KeyProgress, MemberRow, MemberTrouble, OF_SETTINGS,
@@ -58,8 +58,19 @@ impl ClusterSeen<'_> {
         let roster_id = roster_id.filter(|_| report.is_some());
         let duplicate = members.duplicates(now).any(|duplicate| duplicate == line);
         let keys = members.roster().key_stage(member);
-        let seen = MemberSeen { member, report, roster_id, heard, keys, now: wall, desired };
+        let annoys = members.annoyance(now, line);
+        let seen = MemberSeen { member, report, roster_id, heard, keys, annoys, now: wall, desired };
         seen.row(own_id, duplicate, disagreement(member, reports, view))
+    }
+
+    /// What sound members send for some seconds, and some go on with: it need not be them who do something wrong.
+    pub(super) fn strange(&self) -> Vec<Problem> {
+        let (members, now) = (self.members, self.now.0);
+        let strange = |member: &Member| {
+            let annoys = members.annoyance(now, member.line).filter(|it| it.what == Nuisance::Strange)?;
+            Some(Problem::warning(ProblemCode::Other, Some(member.site.name.clone()), annoys.words()))
+        };
+        members.roster().view().members.iter().filter_map(strange).collect()
     }
 }
 
@@ -75,6 +86,7 @@ struct MemberSeen<'a> {
     roster_id: Option<String>,
     heard: Option<UnixTime>,
     keys: Option<KeyStage>,
+    annoys: Option<Annoyance>,
     now: UnixTime,
     desired: DesiredState,
 }
@@ -138,6 +150,9 @@ impl MemberSeen<'_> {
                          with a token for its name";
             return Some((MemberTrouble::DuplicateNode, words.to_owned()));
         }
+        if let Some(trouble) = self.annoying() {
+            return Some(trouble);
+        }
         let Some(report) = self.report else {
             let words = "it does not answer: is its agent running, and does UDP 500 get through?";
             return Some((MemberTrouble::NoAnswer, words.to_owned()));
@@ -181,6 +196,21 @@ impl MemberSeen<'_> {
         }
         let words = report.unready.as_ref()?;
         Some(format!("it cannot be protected, as {words}: `hostseal doctor` there says what to do"))
+    }
+}
+
+impl MemberSeen<'_> {
+    /// What it goes on sending that no sound member sends.
+    fn annoying(&self) -> Option<(MemberTrouble, String)> {
+        let annoys = self.annoys?;
+        let (trouble, first) = match annoys.what {
+            Nuisance::Forges => (MemberTrouble::Forges, ""),
+            Nuisance::Floods => (MemberTrouble::Floods, "Restart its agent. "),
+            Nuisance::Strange => return None,
+        };
+        let (words, name) = (annoys.words(), &self.member.site.name);
+        let remove = format!("If you do not trust it: `hostseal remove {name} --compromised`");
+        Some((trouble, format!("it {words}. {first}{remove}")))
     }
 }
 

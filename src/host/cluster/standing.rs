@@ -146,6 +146,7 @@ impl Host {
             desired,
         };
         let rows = seen.rows();
+        let strange = seen.strange();
         let conflicts: Vec<ConflictRow> = view.conflicts.iter().map(|it| conflict(roster, it)).collect();
         let answering = rows.iter().filter(|row| row.answers).count();
         let same = rows.iter().filter(|row| row.answers).all(|row| row.roster_id.as_ref() == Some(&own_id));
@@ -158,6 +159,9 @@ impl Host {
         let own_member = view.member(members.own());
         let optional_since = cluster.and_then(|cluster| cluster.optional_since);
         let optional_for = optional_since.map(|since| self.moment.now.saturating_duration_since(since));
+        let mut problems =
+            problems(&status, (roster, &rows), members.own(), &self.setup.config, optional_for);
+        problems.extend(strange);
         Ok(ClusterStatus {
             schema: SCHEMA,
             cluster: view.cluster.clone(),
@@ -169,7 +173,7 @@ impl Host {
             consistent: same && conflicts.is_empty(),
             summary,
             conflicts,
-            problems: problems(&status, (roster, &rows), members.own(), &self.setup.config, optional_for),
+            problems,
             nodes: rows,
         })
     }

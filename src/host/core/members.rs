@@ -9,6 +9,7 @@ use crate::host::membership::Membership;
 use crate::identity::{PrivateKey, PublicKey};
 use crate::ike::Engine;
 use crate::roster::{Carried, EntryId, SignedEntry};
+use crate::types::Bounds;
 
 impl Core {
     /// Talks to the other members from now on, whether pairs are protected or not.
@@ -33,6 +34,17 @@ impl Core {
     /// The same, for a core that follows.
     pub fn into_membership(self) -> Option<Membership> {
         self.membership
+    }
+
+    /// How full the tables are that others can fill, and what was refused.
+    pub fn bounds(&self) -> Bounds {
+        let refused = self.membership.as_ref().map(|members| members.refused().total());
+        Bounds { entries_refused: refused.unwrap_or(0), ..self.engine.counters().into() }
+    }
+
+    /// Says how much more was refused of members, where nothing was said of that since.
+    pub(super) fn tell_left_out_refusals(&mut self, now: Instant) {
+        self.membership.iter_mut().for_each(|members| members.tell_left_out(now));
     }
 
     /// What is known of the cluster was written.
@@ -78,6 +90,12 @@ impl Core {
     /// Tells a member something that is not about rosters.
     pub fn say_aside(&mut self, now: Instant, line: EntryId, said: Vec<u8>) {
         self.with_membership(|members, engine| members.say_aside(now, engine, line, said));
+    }
+
+    /// Tells a member whatever a member that has gone bad can write.
+    #[cfg(test)]
+    pub fn tell_page(&mut self, now: Instant, pair: crate::types::Pair, page: Vec<u8>) {
+        self.engine.tell(now, pair, crate::ike::Topic::Control, Arc::new(move |_| page.clone()));
     }
 
     /// Talks to all members, for a while. Says which of them may be reached soon.

@@ -52,7 +52,7 @@ impl Core {
                 self.note_inquiry(pair, octets)
             }
             Event::Told { pair, topic: Topic::Control, octets } => {
-                self.with_membership(|members, engine| drop(members.handle_told(now, engine, pair, &octets)));
+                self.with_membership(|members, engine| members.handle_told(now, engine, pair, &octets));
             }
             Event::Control { pair, purpose: ike::Purpose::Control, event } => {
                 self.with_membership(|members, engine| members.handle_control(now, engine, pair, event));
@@ -128,6 +128,7 @@ impl Core {
         for ((pair, kind), others) in self.failures.due(now) {
             self.line(pair).warn(&format!("{others} more failures of kind {kind}"));
         }
+        self.tell_left_out_refusals(now);
     }
 
     /// The peer has told something of a child. What cannot be read says nothing.

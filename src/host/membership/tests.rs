@@ -1,5 +1,7 @@
 //! Members with real engines, and a network that loses: what one signs comes to all.
 
+pub(in crate::host) mod refused;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use crate::roster::{
     Admission, ClusterId, ClusterSettings, DesiredProtection, EntryId, Genesis, Gone, Invite, Join, Keys,
     Roster, Saying, Seconds, SignedEntry, Signer, Site, Statement, Version,
 };
-use crate::types::{EncapsulationMode, Inside, Method, Proposals, UnixTime};
+use crate::types::{EncapsulationMode, Inside, Method, Pair, Proposals, UnixTime};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);

@@ -29,6 +29,7 @@ mod proofs;
 mod proving;
 mod proving_members;
 mod reconfigure;
+mod refused;
 mod remembered;
 mod rotation;
 mod secret;

@@ -126,6 +126,7 @@ impl From<Counters> for Bounds {
             fragments_refused: counters.fragments_refused,
             transmits_dropped: counters.transmits_dropped,
             hearsay: counters.hearsay,
+            ..Self::default()
         }
     }
 }

@@ -23,6 +23,8 @@ pub fn write(page: &mut MetricsPage, figures: &Figures) {
     page.one(Kind::Gauge, "cluster_conflicts", help, part.conflicts);
     let help = "Entries and orders of this host that are not written yet.";
     page.one(Kind::Gauge, "cluster_pending_orders", help, part.pending);
+    let help = "Entries and pages of members that this host has not taken, by why.";
+    page.each(Kind::Counter, "cluster_refused_total", help, "reason", part.refused.by_reason());
 }
 
 fn wanted(page: &mut MetricsPage, part: &ClusterFigures) {

@@ -7,7 +7,7 @@ use crate::config::Mode;
 use crate::observe::KeyReport;
 use crate::observe::audit::AuditReport;
 use crate::observe::cluster::DesiredState;
-use crate::observe::cluster_figures::{ClusterFigures, KeyCounts, NodeCounts};
+use crate::observe::cluster_figures::{ClusterFigures, KeyCounts, NodeCounts, RefusedCounts};
 use crate::observe::figures::{PairFigures, PolicyCounts, ProblemCount};
 use crate::observe::kms::KeyStanding;
 use crate::observe::kms::tests::report;
@@ -90,6 +90,7 @@ pub(crate) fn figures() -> Figures {
             conflicts: 1,
             keys: KeyCounts { due: 1, offered: 2, current: 4 },
             pending: 3,
+            refused: RefusedCounts { not_signed: 312, put_off: 4, ..RefusedCounts::default() },
         }),
         kms: Some(KeyReport {
             last_use: Some(UnixTime(1_767_225_603)),
