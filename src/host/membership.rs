@@ -5,6 +5,7 @@
 
 mod machines;
 mod refused;
+mod strangers;
 mod welcome;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,8 +16,10 @@ use std::time::{Duration, Instant};
 use self::machines::{MachineStart, MachineVerdict, Machines};
 use self::refused::Refusals;
 pub use self::refused::{Annoyance, Nuisance};
+use self::strangers::Strangers;
 use self::welcome::Welcome;
 use crate::identity::{PrivateKey, PublicKey};
+use crate::ike::reason::Reason;
 use crate::ike::{ControlEvent, ControlSettings, Engine, Posture, Purpose, SessionKey, TOLD_MAX, Topic};
 use crate::observe::cluster_figures::RefusedCounts;
 use crate::roster::{
@@ -75,6 +78,7 @@ pub struct Membership {
     /// Those that are talked to until they know that this is over, or until then: they are out, or this node is.
     parting: BTreeMap<EntryId, Instant>,
     machines: Machines,
+    strangers: Strangers,
     /// What members have said aside, and nobody has looked at.
     asides: VecDeque<(EntryId, Vec<u8>)>,
     /// Some other member has said what its roster is, or there was none when this one began.
@@ -127,6 +131,7 @@ impl Membership {
             known: BTreeMap::new(),
             parting: BTreeMap::new(),
             machines: Machines::default(),
+            strangers: Strangers::default(),
             asides: VecDeque::new(),
             heard,
             unsaved: false,
@@ -214,6 +219,17 @@ impl Membership {
     /// The members for which two machines have spoken: one of them has a copy of the other's keys.
     pub fn duplicates(&self, now: Instant) -> impl Iterator<Item = EntryId> {
         self.machines.duplicates(now)
+    }
+
+    /// Whether whoever has the keys of this member has said that it belongs to another cluster.
+    pub fn is_elsewhere(&self, now: Instant, line: EntryId) -> bool {
+        self.strangers.is_elsewhere(now, line)
+    }
+
+    /// Why somebody who has answered in the place of this member is not talked to: one end has not taken the other's proof, or
+    /// it takes part in no cluster. Whoever is on the path can make it so.
+    pub fn unproven(&self, line: EntryId) -> Option<&Reason> {
+        self.strangers.unproven(line)
     }
 
     /// What this member goes on sending that is refused.
@@ -341,6 +357,7 @@ impl Membership {
             }
         }
         self.machines.retain(|line| self.known.contains_key(&line));
+        self.strangers.retain(|line| self.known.contains_key(&line));
         (self.kept, self.near) = (wanted, near);
         self.tell(now, engine);
     }
@@ -368,7 +385,7 @@ impl Membership {
                 self.parting.entry(line).and_modify(|until| *until = now);
                 self.decide(now, engine);
             }
-            ControlEvent::Failed { .. } => {}
+            ControlEvent::Failed { failure, .. } => self.strangers.note_failure(line, failure),
         }
         self.tell(now, engine);
     }
@@ -483,8 +500,12 @@ impl Membership {
         session: SessionKey,
         mark: &[u8],
     ) {
-        let mark = MemberMark::read(mark).filter(|mark| mark.cluster == self.mark.cluster);
-        let Some(start) = mark.map(MachineStart::from) else { return engine.refuse(now, session) };
+        let Some(mark) = MemberMark::read(mark) else { return engine.refuse(now, session) };
+        if mark.cluster != self.mark.cluster {
+            self.strangers.note_elsewhere(now, line);
+            return engine.refuse(now, session);
+        }
+        let start = MachineStart::from(mark);
         match self.machines.meet(now, (pair, line), session, start) {
             Some(MachineVerdict::Admit) => self.let_speak(now, engine, (pair, line), session, start),
             Some(MachineVerdict::Refuse) => engine.refuse(now, session),
@@ -519,6 +540,7 @@ impl Membership {
             return;
         }
         self.machines.note_admitted(now, line, start);
+        self.strangers.forget(line);
         if !self.near.contains(&pair) {
             self.check_at.get_or_insert(now + CALL);
         }

@@ -172,6 +172,8 @@ impl From<ClockSkew> for f64 {
 pub enum MemberTrouble {
     /// It does not answer.
     NoAnswer,
+    /// Whoever has its keys is in another cluster.
+    OtherCluster,
     /// It is listed, and has not joined yet.
     NotJoined,
     /// It is no member until an admin decides.

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use crate::config::{ClusterKey, Config};
 use crate::host::membership::{Annoyance, Membership, Nuisance};
-use crate::observe::MemberReport;
+use crate::ike::reason::Reason;
 use crate::observe::cluster::{
     ClockSkew, ConflictRow, DesiredState, KeyProgress, MemberRow, MemberTrouble, OF_SETTINGS,
 };
 use crate::observe::status::Status;
 use crate::observe::wrapping::WrapStage;
+use crate::observe::{MemberReport, explain};
 use crate::roster::{Conflict, EntryId, KeyStage, Matter, Member, Roster, RosterView};
 use crate::store::settings_in_force;
 use crate::types::generation::{VERSION, is_older};
@@ -59,7 +60,19 @@ impl ClusterSeen<'_> {
         let duplicate = members.duplicates(now).any(|duplicate| duplicate == line);
         let keys = members.roster().key_stage(member);
         let annoys = members.annoyance(now, line);
-        let seen = MemberSeen { member, report, roster_id, heard, keys, annoys, now: wall, desired };
+        let (elsewhere, unproven) = (members.is_elsewhere(now, line), members.unproven(line));
+        let seen = MemberSeen {
+            member,
+            report,
+            roster_id,
+            heard,
+            keys,
+            annoys,
+            elsewhere,
+            unproven,
+            now: wall,
+            desired,
+        };
         seen.row(own_id, duplicate, disagreement(member, reports, view))
     }
 
@@ -87,6 +100,8 @@ struct MemberSeen<'a> {
     heard: Option<UnixTime>,
     keys: Option<KeyStage>,
     annoys: Option<Annoyance>,
+    elsewhere: bool,
+    unproven: Option<&'a Reason>,
     now: UnixTime,
     desired: DesiredState,
 }
@@ -153,10 +168,7 @@ impl MemberSeen<'_> {
         if let Some(trouble) = self.annoying() {
             return Some(trouble);
         }
-        let Some(report) = self.report else {
-            let words = "it does not answer: is its agent running, and does UDP 500 get through?";
-            return Some((MemberTrouble::NoAnswer, words.to_owned()));
-        };
+        let Some(report) = self.report else { return Some(self.silent()) };
         if self.roster_id.as_deref() != Some(own_id) {
             return Some((
                 MemberTrouble::RosterDiffers,
@@ -200,6 +212,28 @@ impl MemberSeen<'_> {
 }
 
 impl MemberSeen<'_> {
+    /// Why it does not answer.
+    fn silent(&self) -> (MemberTrouble, String) {
+        let name = &self.member.site.name;
+        if self.elsewhere {
+            let words = format!(
+                "the host with its keys is in another cluster: `hostseal status --cluster` there shows in which. \
+                 `hostseal remove {name}` takes it out of this one; to bring it back, run `hostseal leave` there, and \
+                 `hostseal join` with a new token"
+            );
+            return (MemberTrouble::OtherCluster, words);
+        }
+        let words = match self.unproven {
+            None => "it does not answer: is its agent running, and does UDP 500 get through?".to_owned(),
+            Some(reason) => format!(
+                "it does not answer, and whoever has its address is not taken for it ({}). If that host was installed \
+                 anew, or is in another cluster: `hostseal remove {name}`, and `hostseal join` there with a new token",
+                explain::words(reason)
+            ),
+        };
+        (MemberTrouble::NoAnswer, words)
+    }
+
     /// What it goes on sending that no sound member sends.
     fn annoying(&self) -> Option<(MemberTrouble, String)> {
         let annoys = self.annoys?;
@@ -384,3 +418,6 @@ fn secret(view: &RosterView, config: &Config) -> Option<Problem> {
     );
     Some(Problem::info(ProblemCode::Other, None, words))
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
 use super::{MemberMark, Membership};
 use crate::identity::PrivateKey;
+use crate::ike::reason::{BadProof, Incompatible};
 use crate::ike::{self, Engine, Entropy, Event, Topic};
 use crate::roster::{
     Admission, ClusterId, ClusterSettings, DesiredProtection, EntryId, Genesis, Gone, Invite, Join, Keys,
@@ -457,6 +458,51 @@ fn a_node_of_another_cluster_is_refused_although_its_keys_are_known() {
     land.nodes[1].engine.reconfigure(land.now, settings);
     land.run(60 * SECOND);
     assert_eq!((land.sessions(0), land.sessions(1)), (0, 0));
+    let elsewhere = |land: &Land, at: usize| land.nodes[at].member.is_elsewhere(land.now, lines[1 - at]);
+    assert!(elsewhere(&land, 0) && elsewhere(&land, 1), "both know why");
+    // It is in this one by now.
+    land.nodes[1].member.mark.cluster = roster.cluster();
+    let settings = self::settings(&land.nodes[1].member);
+    land.nodes[1].engine.reconfigure(land.now, settings);
+    assert!(land.run_until(600 * SECOND, |land| land.sessions(0) == 1 && land.sessions(1) == 1));
+    assert!(!elsewhere(&land, 0) && !elsewhere(&land, 1));
+}
+
+/// Whoever has the address of a member is told apart from nobody.
+#[test]
+fn why_a_member_is_not_taken_for_itself_is_known_until_it_is() {
+    let (roster, lines) = cluster(2);
+    let mut land = Land::new(10, &roster, &lines);
+    let settings_with = |land: &Land, key: usize| {
+        let [_, key] = keys(key);
+        let control = land.nodes[1].member.control_settings();
+        ike::Settings {
+            control: Some(crate::ike::ControlSettings { key: Arc::new(key), ..control }),
+            ..settings(&land.nodes[1].member)
+        }
+    };
+    let unproven = |land: &Land, at: usize| land.nodes[at].member.unproven(lines[1 - at]).cloned();
+    // It was installed anew: it has other keys.
+    let anew = settings_with(&land, 7);
+    land.nodes[1].engine.reconfigure(land.now, anew);
+    let seen = land.run_until(60 * SECOND, |land| unproven(land, 0) == Some(BadProof::Member.into()));
+    assert!(seen, "{:?}", unproven(&land, 0));
+    // It runs by files.
+    let no_member = ike::Settings { control: None, ..settings(&land.nodes[1].member) };
+    let pair = Pair { local: address(1), remote: address(0) };
+    land.nodes[1].engine.reconfigure(land.now, no_member);
+    land.nodes[1].engine.keep(land.now, pair, ike::Posture::Passive);
+    let no_control = |land: &Land| unproven(land, 0) == Some(Incompatible::NoControl.into());
+    assert!(land.run_until(3600 * SECOND, no_control), "{:?}", unproven(&land, 0));
+    land.nodes[1].engine.forget(land.now, pair);
+    // It is away.
+    land.cut = vec![1];
+    assert!(land.run_until(3600 * SECOND, |land| unproven(land, 0).is_none()));
+    land.cut.clear();
+    let own = settings_with(&land, 1);
+    land.nodes[1].engine.reconfigure(land.now, own);
+    assert!(land.run_until(3600 * SECOND, |land| land.sessions(0) == 1));
+    assert_eq!(unproven(&land, 0), None);
 }
 
 #[test]
