@@ -26,6 +26,10 @@ pub struct ClusterStatus {
     pub desired: DesiredState,
     /// Seconds until it goes back by itself, unless that is confirmed; `None` without a trial.
     pub try_ends_in_s: Option<u64>,
+    /// Seconds until the member that was asked goes by the settings before these, unless they are confirmed; `None` where none
+    /// are on trial there.
+    #[serde(default)]
+    pub settings_try_end_in_s: Option<u64>,
     /// All members that answer have the same roster, and there is no conflict.
     pub consistent: bool,
     /// How many of what there are.
@@ -59,7 +63,8 @@ pub struct ClusterSummary {
     pub answering: usize,
     /// Rows of all that answer: each pair has two.
     pub rows: u64,
-    /// Those that are protected, at both ends where both answer.
+    /// Those that are protected, at both ends where both answer. Each end names the hosts that it is not protected with up
+    /// to a number; beyond that, what the other end says counts alone.
     pub protected: u64,
 }
 
@@ -114,6 +119,9 @@ pub struct MemberRow {
     pub waiting: Option<u64>,
     /// The hash of its roster.
     pub roster_id: Option<String>,
+    /// The hash of what it goes by; `None` where that is not known.
+    #[serde(default)]
+    pub config_id: Option<String>,
     /// The fingerprint of its secret, where it uses one.
     pub secret_id: Option<String>,
     /// How far it is with new keys; `None` where it has none that it could replace.
@@ -186,6 +194,8 @@ pub enum MemberTrouble {
     Floods,
     /// It has another roster.
     RosterDiffers,
+    /// It has the same roster, and goes by something else.
+    ConfigDiffers,
     /// It does not do what the cluster is to do, as its operator wants something else.
     Overridden,
     /// Not all of its pairs are protected.

@@ -1,5 +1,7 @@
 //! What members say to each other of themselves when one of them is asked how the cluster stands.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::doctor::MemberChecks;
@@ -111,6 +113,12 @@ pub struct MemberReport {
     /// The hosts with which a pair is not protected, or some of them.
     #[serde(default)]
     pub unprotected: Vec<NodeName>,
+    /// How many pairs with each of these are not protected; of an earlier version, which does not say that, none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unprotected_rows: Vec<u32>,
+    /// What it goes by, as a hash; `None` while it does not go by its roster yet, and from an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_id: Option<String>,
     /// The fingerprint of its secret.
     #[serde(default)]
     pub secret_id: Option<String>,
@@ -153,19 +161,20 @@ impl MemberWord {
 }
 
 impl MemberReport {
-    /// What a member with this status says.
+    /// What a member with this status says. It goes by what its roster says where `is_settled`.
     pub fn of(
         status: &Status,
         overridden: bool,
         wrapped: Option<MemberKey>,
         unready: Option<String>,
+        is_settled: bool,
     ) -> Self {
         let is_down = |row: &&PeerRow| row.state != RowState::Protected;
         let count = |is: &dyn Fn(&PeerRow) -> bool| status.peers.iter().filter(|row| is(row)).count() as u64;
-        let down = status.peers.iter().filter(is_down);
-        let mut unprotected: Vec<NodeName> = down.map(|row| row.node.clone()).collect();
-        unprotected.dedup();
-        unprotected.truncate(NAMED_MAX);
+        let mut down: BTreeMap<&NodeName, u32> = BTreeMap::new();
+        status.peers.iter().filter(is_down).for_each(|row| *down.entry(&row.node).or_default() += 1);
+        let (unprotected, unprotected_rows) =
+            down.into_iter().take(NAMED_MAX).map(|(name, count)| (name.clone(), count)).unzip();
         let critical = status.problems.iter().filter(|problem| problem.severity == Severity::Critical);
         Self {
             version: VERSION.to_owned(),
@@ -179,6 +188,8 @@ impl MemberReport {
             })),
             waiting: Some(count(&|row| row.waiting)),
             unprotected,
+            unprotected_rows,
+            config_id: is_settled.then(|| status.config_id.clone()),
             secret_id: status.secret_id.clone(),
             problems: critical.count(),
             is_stuck: status.config_error.is_some(),
@@ -187,13 +198,22 @@ impl MemberReport {
         }
     }
 
+    /// How many pairs with the host `name` it says are not protected. An earlier version says no more than that there are
+    /// some.
+    pub fn unprotected_with(&self, name: &NodeName) -> u64 {
+        let at = self.unprotected.iter().position(|it| it == name);
+        at.map_or(0, |at| self.unprotected_rows.get(at).map_or(1, |count| u64::from(*count)))
+    }
+
     /// Whether all of it can be shown.
     fn is_plain(&self) -> bool {
         let open = self.under_way.unwrap_or(0).checked_add(self.waiting.unwrap_or(0));
         let shown = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
         let names = self.unprotected.iter().map(NodeName::as_str);
         let texts = names.chain([self.version.as_str()]).chain(self.secret_id.as_deref());
+        let texts = texts.chain(self.config_id.as_deref());
         self.unprotected.len() <= NAMED_MAX
+            && self.unprotected_rows.len() <= self.unprotected.len()
             && self.rows.checked_sub(self.protected).is_some_and(|down| open.is_some_and(|open| open <= down))
             && self.wrapped.as_ref().is_none_or(MemberKey::is_plain)
             && self.unready.as_ref().is_none_or(|words| *words == told(words))
@@ -223,6 +243,8 @@ mod tests {
             under_way: Some(1),
             waiting: Some(0),
             unprotected: vec!["b".parse().unwrap()],
+            unprotected_rows: vec![1],
+            config_id: Some("5f3a1d0c9be2a771".to_owned()),
             secret_id: None,
             problems: 1,
             is_stuck: false,
@@ -258,6 +280,8 @@ mod tests {
             MemberReport { unready: Some("\u{1b}[2J".to_owned()), ..report() },
             MemberReport { unready: Some("x".repeat(500)), ..report() },
             MemberReport { unprotected: vec!["b".parse().unwrap(); NAMED_MAX + 1], ..report() },
+            MemberReport { unprotected_rows: vec![1; 2], ..report() },
+            MemberReport { config_id: Some("\u{1b}[2J".to_owned()), ..report() },
         ];
         for report in wrong {
             assert_eq!(MemberWord::from_bytes(&MemberWord::Report(1, Box::new(report)).to_bytes()), None);
@@ -354,8 +378,10 @@ mod tests {
         let text = "x".repeat(TEXT_MAX);
         let report = MemberReport {
             version: text.clone(),
-            secret_id: Some(text),
+            secret_id: Some(text.clone()),
+            config_id: Some(text),
             unprotected: vec![name; NAMED_MAX],
+            unprotected_rows: vec![u32::MAX; NAMED_MAX],
             rows: u64::MAX,
             wrapped: Some(MemberKey {
                 mark: Some("m".repeat(16)),

@@ -172,13 +172,14 @@ fn key(node: &MemberRow) -> String {
 /// What is said of a node that was asked for by name.
 fn details(node: &MemberRow) -> Vec<String> {
     let roster = node.roster_id.as_ref().map(|id| format!("roster id {id}"));
+    let config = node.config_id.as_ref().map(|id| format!("config id {id}"));
     let secret = node.secret_id.as_ref().map(|id| format!("secret id {id}"));
     let skew = node.clock_skew_s.map(|skew| {
         let seconds = f64::from(skew);
         let side = if seconds < 0.0 { "behind" } else { "ahead" };
         format!("its clock is {:.3} s {side}", seconds.abs())
     });
-    [roster, secret, skew].into_iter().flatten().collect()
+    [roster, config, secret, skew].into_iter().flatten().collect()
 }
 
 /// The lines about the cluster.
@@ -198,6 +199,13 @@ fn head(status: &ClusterStatus, style: Style) -> Vec<String> {
         let left = human_duration(Duration::from_secs(seconds));
         lines.push(format!(
             "on trial for {left} more, then back to what was before: `hostseal confirm --cluster` keeps it"
+        ));
+    }
+    if let Some(seconds) = status.settings_try_end_in_s {
+        let left = human_duration(Duration::from_secs(seconds));
+        lines.push(format!(
+            "settings on trial for {left} more, then back to those before: `hostseal confirm --cluster` on an admin node keeps \
+             them"
         ));
     }
     if !status.has_current_keys() {

@@ -30,6 +30,7 @@ fn node(name: &str, last: u8, peers: u64) -> MemberRow {
         under_way: Some(0),
         waiting: Some(0),
         roster_id: Some("aa31f0e1d2c3b4a5".to_owned()),
+        config_id: None,
         secret_id: None,
         keys: Some(KeyProgress::Current),
         wrapped: None,
@@ -56,6 +57,7 @@ fn cluster(nodes: Vec<MemberRow>) -> ClusterStatus {
         node: nodes.first().map(|node| node.name.clone()),
         desired: DesiredState::On,
         try_ends_in_s: None,
+        settings_try_end_in_s: None,
         consistent: true,
         summary,
         conflicts: Vec::new(),
@@ -202,6 +204,15 @@ db    foreign  -           -      -       -        -
 2 of 6 nodes as they should be, 4 are not
 ";
     assert_eq!(text, expected, "\n{text}");
+}
+
+#[test]
+fn settings_on_trial_are_shown_with_what_keeps_them() {
+    let status = ClusterStatus { settings_try_end_in_s: Some(41), ..five() };
+    let text = text(status, Extent::default());
+    let line = "settings on trial for 41s more, then back to those before: `hostseal confirm --cluster` on an admin node keeps \
+                them\n";
+    assert!(text.contains(line), "{text}");
 }
 
 #[test]

@@ -44,10 +44,11 @@ impl ClusterSeen<'_> {
             .held_out
             .iter()
             .map(|out| held_out(&out.site.name, &out.site.addresses, &out.why.to_string()));
-        view.members.iter().map(|member| self.row(member)).chain(held_out).collect()
+        let usual = usual(self.reports, self.members.own());
+        view.members.iter().map(|member| self.row(member, usual)).chain(held_out).collect()
     }
 
-    fn row(&self, member: &Member) -> MemberRow {
+    fn row(&self, member: &Member, usual: Option<&str>) -> MemberRow {
         let Self { members, heard, own_id, reports, now: (now, wall), desired } = *self;
         let (line, view) = (member.line, members.roster().view());
         let report = reports.get(&line);
@@ -64,6 +65,7 @@ impl ClusterSeen<'_> {
         let seen = MemberSeen {
             member,
             report,
+            usual,
             roster_id,
             heard,
             keys,
@@ -96,6 +98,8 @@ pub(super) fn hex(octets: &[u8]) -> String {
 struct MemberSeen<'a> {
     member: &'a Member,
     report: Option<&'a MemberReport>,
+    /// What most go by.
+    usual: Option<&'a str>,
     roster_id: Option<String>,
     heard: Option<UnixTime>,
     keys: Option<KeyStage>,
@@ -136,6 +140,7 @@ impl MemberSeen<'_> {
             under_way: report.and_then(|report| report.under_way),
             waiting: report.and_then(|report| report.waiting),
             roster_id,
+            config_id: report.and_then(|report| report.config_id.clone()),
             secret_id: report.and_then(|report| report.secret_id.clone()),
             keys,
             wrapped: report.and_then(|report| report.wrapped.clone()),
@@ -174,6 +179,9 @@ impl MemberSeen<'_> {
                 MemberTrouble::RosterDiffers,
                 "it has another roster; they are being merged".to_owned(),
             ));
+        }
+        if let Some(words) = self.usual.and_then(|usual| skew(usual, report)) {
+            return Some((MemberTrouble::ConfigDiffers, words));
         }
         if report.overridden {
             let command = if self.desired == DesiredState::On { "enable" } else { "disable" };
@@ -248,6 +256,47 @@ impl MemberSeen<'_> {
     }
 }
 
+/// The hash of what most members go by; where there are several, that of this host.
+fn usual(all: &BTreeMap<EntryId, MemberReport>, own: EntryId) -> Option<&str> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    all.values().filter_map(|report| report.config_id.as_deref()).for_each(|id| {
+        *counts.entry(id).or_default() += 1;
+    });
+    let here = all.get(&own).and_then(|report| report.config_id.as_deref());
+    counts.into_iter().max_by_key(|(id, count)| (*count, Some(*id) == here)).map(|(id, _)| id)
+}
+
+/// Where a member with our roster goes by something else than most. One whose files are not in force has a problem that says
+/// more.
+fn skew(usual: &str, report: &MemberReport) -> Option<String> {
+    let own = report.config_id.as_ref().filter(|id| *id != usual && !report.is_stuck)?;
+    let version = match report.version.as_str() {
+        VERSION => String::new(),
+        other => format!(" (it runs hostseal {other}, the node that was asked {VERSION})"),
+    };
+    Some(format!(
+        "it goes by something else than most, with the same roster: config id {own} there, {usual} elsewhere{version}. \
+         Compare `[ppk]` and `[secret]` in the files; where settings are on trial, a node that restarts goes back at once"
+    ))
+}
+
+/// How many rows are called protected at one end alone, where both answer: the other end says otherwise. A pair of which
+/// both ends say how many rows are down is not protected in as many as the one says that names more.
+pub(super) fn one_sided(all: &BTreeMap<EntryId, MemberReport>, view: &RosterView) -> u64 {
+    let named = all.iter().filter_map(|(line, report)| Some((&view.member(*line)?.site.name, report)));
+    let named: BTreeMap<&NodeName, &MemberReport> = named.collect();
+    let mut one_sided: BTreeMap<&NodeName, u64> = BTreeMap::new();
+    for (name, report) in &named {
+        for other in &report.unprotected {
+            let Some((other, theirs)) = named.get_key_value(other) else { continue };
+            let more = report.unprotected_with(other).saturating_sub(theirs.unprotected_with(name));
+            let of_other = one_sided.entry(other).or_default();
+            *of_other = of_other.saturating_add(more).min(theirs.protected);
+        }
+    }
+    one_sided.into_values().fold(0, u64::saturating_add)
+}
+
 /// A pair that this member calls protected and the other end does not.
 fn disagreement(member: &Member, all: &BTreeMap<EntryId, MemberReport>, view: &RosterView) -> Option<String> {
     let own = all.get(&member.line)?;
@@ -279,6 +328,7 @@ fn held_out(name: &NodeName, addresses: &[IpAddr], why: &str) -> MemberRow {
         under_way: None,
         waiting: None,
         roster_id: None,
+        config_id: None,
         secret_id: None,
         keys: None,
         wrapped: None,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Host;
 use super::questions::{AskedMembers, Questions};
 use super::readiness::Readiness;
-use super::rows::{ClusterSeen, conflict, hex, problems};
+use super::rows::{ClusterSeen, conflict, hex, one_sided, problems};
 use crate::control::{ClusterReply, ErrorCode, Reply};
 use crate::host::answer::refusal;
 use crate::host::ledger::Asker;
@@ -85,7 +85,13 @@ impl Host {
         let opened = self.opened_mark();
         let wrapped =
             self.cluster.as_ref().map(|cluster| cluster.member_key(status, &self.setup.config, opened));
-        MemberReport::of(status, self.overrides(), wrapped, unready)
+        MemberReport::of(status, self.overrides(), wrapped, unready, self.goes_by_roster())
+    }
+
+    /// Whether nothing of the roster or the file is new that this host is about to go by.
+    fn goes_by_roster(&self) -> bool {
+        let changes = self.cluster.as_ref().and_then(|cluster| cluster.changes.deadline());
+        changes.is_none() && self.reads.is_empty()
     }
 
     /// Answers those whose question all have answered, or have had the time to.
@@ -150,13 +156,15 @@ impl Host {
         let conflicts: Vec<ConflictRow> = view.conflicts.iter().map(|it| conflict(roster, it)).collect();
         let answering = rows.iter().filter(|row| row.answers).count();
         let same = rows.iter().filter(|row| row.answers).all(|row| row.roster_id.as_ref() == Some(&own_id));
+        let claimed = rows.iter().filter_map(|row| row.protected).fold(0, u64::saturating_add);
         let summary = ClusterSummary {
             nodes: rows.len(),
             answering,
             rows: rows.iter().filter_map(|row| row.rows).fold(0, u64::saturating_add),
-            protected: rows.iter().filter_map(|row| row.protected).fold(0, u64::saturating_add),
+            protected: claimed.saturating_sub(one_sided(&all, view)),
         };
         let own_member = view.member(members.own());
+        let settings_end = cluster.and_then(|cluster| cluster.tried.deadline());
         let optional_since = cluster.and_then(|cluster| cluster.optional_since);
         let optional_for = optional_since.map(|since| self.moment.now.saturating_duration_since(since));
         let mut problems =
@@ -170,6 +178,7 @@ impl Host {
             node: own_member.map(|member| member.site.name.clone()),
             desired,
             try_ends_in_s: status.try_ends_in_s,
+            settings_try_end_in_s: settings_end.map(|end| seconds_until(end, self.moment.now)),
             consistent: same && conflicts.is_empty(),
             summary,
             conflicts,
@@ -177,4 +186,9 @@ impl Host {
             nodes: rows,
         })
     }
+}
+
+/// As a status says it: a trial that is about to end has a second.
+fn seconds_until(end: Instant, now: Instant) -> u64 {
+    end.saturating_duration_since(now).as_secs() + 1
 }

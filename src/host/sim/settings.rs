@@ -1,9 +1,10 @@
 //! Settings of a cluster: shown before they are changed, and on trial.
 
 use super::cluster::{MILLISECOND, SECOND};
-use super::members::protected;
+use super::members::{protected, row};
 use super::world::World;
 use crate::control::{ClusterReply, ClusterRequest, SettingsOrder};
+use crate::observe::cluster::MemberTrouble;
 
 const SETTINGS: &str = "[esp]\nreplay_window = 128\n";
 
@@ -62,6 +63,8 @@ fn settings_on_trial_go_back_everywhere_also_where_their_node_is_dead_and_stay_w
         world.run(4 * SECOND, Some((50 * MILLISECOND, &ways)));
         assert!(world.all_have(128), "{seed}");
         assert_eq!(world.toml(2), SETTINGS);
+        let status = world.cluster_status(1);
+        assert!(status.settings_try_end_in_s.is_some_and(|left| left <= 40) && status.is_healthy());
         if confirms {
             assert!(world.order(1, ClusterRequest::Confirm).unwrap_err().contains("the admins are n0"));
             world.order(0, ClusterRequest::Confirm).unwrap();
@@ -79,6 +82,8 @@ fn settings_on_trial_go_back_everywhere_also_where_their_node_is_dead_and_stay_w
         assert_eq!(world.toml(3), if confirms { SETTINGS } else { "" });
         assert_eq!((world.total().lost, world.total().leaked), (0, 0), "{seed}");
         assert!(world.order(0, ClusterRequest::Confirm).unwrap_err().contains("no trial"));
+        let status = world.cluster_status(1);
+        assert!(status.settings_try_end_in_s.is_none() && status.is_healthy(), "{status:?}");
     }
 }
 
@@ -94,8 +99,12 @@ fn who_starts_anew_tries_nothing_and_has_what_is_confirmed() {
         world.hosts[at].agent.as_ref().map(|agent| agent.setup().config.esp.replay_window)
     };
     assert_eq!((window(&world, 1), window(&world, 2)), (Some(128), Some(4096)));
+    let status = world.cluster_status(1);
+    let [same, other] = [0, 2].map(|at| row(&status, at).reason_code);
+    assert_eq!((same, other), (None, Some(MemberTrouble::ConfigDiffers)), "{status:?}");
     world.order(0, ClusterRequest::Confirm).unwrap();
     assert!(world.run_until(20 * SECOND, |world| world.all_have(128)));
+    assert!(world.cluster_status(1).is_healthy());
     // What replaces a trial leads back to what was before it.
     world.order(0, ClusterRequest::SetSettings(SettingsOrder::default())).unwrap();
     assert!(world.run_until(20 * SECOND, |world| world.all_have(4096)));

@@ -439,6 +439,7 @@ fn member(reason_code: Option<MemberTrouble>) -> MemberRow {
         under_way: None,
         waiting: None,
         roster_id: None,
+        config_id: None,
         secret_id: None,
         keys: None,
         wrapped: None,

@@ -25,6 +25,7 @@ fn row(name: &str, wrapped: Option<MemberKey>) -> MemberRow {
         under_way: None,
         waiting: None,
         roster_id: None,
+        config_id: None,
         secret_id: None,
         keys: None,
         wrapped,
