@@ -258,6 +258,7 @@ impl Newcomer {
 
     /// The keys of this node, made where there are none. A host that its peers know by a key keeps it.
     fn make_keys(&self) -> anyhow::Result<NodeKeys> {
+        self.forget_wish()?;
         if self.returns {
             self.files.set_aside()?;
         }
@@ -265,6 +266,17 @@ impl Newcomer {
             self.files.take_key(key)?;
         }
         Ok(self.files.make_keys(|| PrivateKey::generate(KeyKind::Ed25519))?)
+    }
+
+    /// What its operator wanted of the node that this host was is nothing that the next one goes by: `disable --force`
+    /// wants it in the clear whatever the cluster is to do, and that may be the cluster it comes back to.
+    fn forget_wish(&self) -> anyhow::Result<()> {
+        let file = self.places.state_path();
+        let mut saved = Saved::load(&file)?;
+        if saved.followed.take().is_some() {
+            saved.save(&file)?;
+        }
+        Ok(())
     }
 
     /// Keeps the roster. The file that this host ran by says local things alone from then on; where it is kept is returned.
@@ -350,6 +362,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::roster::EntryId;
 
     #[test]
     fn who_is_in_a_cluster_or_has_a_list_of_nodes_is_no_newcomer() {
@@ -379,5 +392,19 @@ mod tests {
         .unwrap();
         let words = Newcomer::find(&path).err().unwrap().to_string();
         assert!(words.starts_with("this host is not in the file"), "{words}");
+    }
+
+    /// A host that was off when it was removed is taken out of the cluster with `disable --force`, and joins it again.
+    #[test]
+    fn what_was_wanted_of_an_earlier_node_does_not_count_for_the_next_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hostseal.toml");
+        fs::write(&path, format!("state_dir = \"{}\"\n", directory.path().join("state").display())).unwrap();
+        let newcomer = Newcomer::find(&path).unwrap();
+        let state = newcomer.places.state_path();
+        let followed = Some(EntryId::new([7; 32]));
+        Saved { followed, ..Saved::default() }.save(&state).unwrap();
+        newcomer.make_keys().unwrap();
+        assert_eq!(Saved::load(&state).unwrap().followed, None);
     }
 }
