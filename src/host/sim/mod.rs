@@ -31,6 +31,7 @@ mod proving_members;
 mod reconfigure;
 mod refused;
 mod remembered;
+mod removal;
 mod rotation;
 mod secret;
 mod settings;
