@@ -18,7 +18,7 @@ use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
     Test::new("members::one_command_on_any_node_protects_five_hosts", 5, one_command_on_any_node),
-    Test::new("members::a_node_that_joins_is_protected_by_itself", 4, a_node_joins),
+    Test::new("members::a_node_that_joins_is_protected_by_itself", 4, a_node_joins).within(240),
     Test::new("members::admins_open_the_cluster_and_nobody_else", 3, admins_open_the_cluster),
     Test::new("members::a_trial_goes_back_with_its_node_dead", 3, a_trial_goes_back),
     Test::new("members::who_was_rebooted_meanwhile_catches_up", 3, who_was_rebooted),
@@ -81,13 +81,13 @@ fn a_node_joins(lab: &mut Lab) -> Result<()> {
     let (hosts, new) = (&lab.hosts()[..3], &lab.hosts()[3]);
     found(hosts)?;
     hostseal(&hosts[1], "enable --cluster --timeout 50s")?.expect_code(0)?;
-    let traffic = Traffic::of(&every_way(hosts), &FAMILIES, 200)?;
+    let traffic = Traffic::of(&every_way(hosts), &FAMILIES, 100)?;
     let token = token(&hosts[0], new.name())?;
     let started = Instant::now();
     // Another member than the one that made the token may let it in.
     hostseal(new, &format!("join {token} {}", place(new)))?.expect_code(0)?;
-    // A busy machine may take as long as it likes for it; `cargo lab bench members` measures.
-    status_until(new, "every pair is protected", LONG, |status| status.all_protected())?;
+    // Half a minute was seen on a machine with ten builds; `cargo lab bench members` measures it on a quiet one.
+    status_until(new, "every pair is protected", 3 * LONG, |status| status.all_protected())?;
     println!("protected with 3 others after {:?}", started.elapsed());
     await_cluster(&hosts[2], "all is protected", |status| is_protected(status, 4))?;
     traffic.ensure_complete()

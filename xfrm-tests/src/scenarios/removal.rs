@@ -86,8 +86,8 @@ fn a_living_node(lab: &mut Lab) -> Result<()> {
         host.run(&format!("cp -a {KNOWN} {OLDER}"))?;
     }
     let others = [&a, &b, &c];
-    let traffic = Traffic::of(&every_way(&lab.hosts()[..3]), &FAMILIES, 100)?;
-    let to_gone = Traffic::start(&c, &d, 300)?;
+    let traffic = Traffic::of(&every_way(&lab.hosts()[..3]), &FAMILIES, 40)?;
+    let to_gone = Traffic::start(&c, &d, 100)?;
     let ordered = Instant::now();
     hostseal(&a, "remove d")?.expect_code(0)?;
     println!(
