@@ -21,11 +21,14 @@ pub(super) fn protected(hosts: usize, seed: u64, weather: Weather) -> World {
     world
 }
 
+/// As in the tests of `ike`: so many times as many cases, for a campaign.
+pub(super) fn times() -> u32 {
+    std::env::var("HOSTSEAL_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
 /// Runs `scenario` with several seeds; one that fails is printed.
 pub(super) fn seeds(count: u64, scenario: impl Fn(u64)) {
-    // As in the tests of `ike`: so many times as many seeds, for a campaign.
-    let times = std::env::var("HOSTSEAL_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    for seed in 0..count * times {
+    for seed in 0..count * u64::from(times()) {
         let run = std::panic::AssertUnwindSafe(|| scenario(seed));
         if let Err(cause) = std::panic::catch_unwind(run) {
             eprintln!("seed {seed}");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::resume_unwind;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::net::{Inner, Packet};
 use super::proving::SimProof;
@@ -48,6 +48,8 @@ pub(super) struct SimKernel {
     pub(super) here: Here,
     /// When the next policy goes by itself.
     pub(super) next_expiry: Option<Instant>,
+    /// When SAs go by themselves, where they do.
+    sa_ends: Option<BTreeMap<SaId, Instant>>,
     /// After how many more operations the agent that asks for them dies.
     pub(super) fuse: Option<usize>,
     /// The proof that is being made.
@@ -118,12 +120,47 @@ impl SimKernel {
     /// Removes the policies whose time is over.
     pub(super) fn expire(&mut self, now: Instant) {
         self.state.policies.retain(|_, policy| policy.until.is_none_or(|until| until > now));
+        let over = |(id, end): (&SaId, &Instant)| (*end <= now).then_some(*id);
+        let over: Vec<SaId> = self.sa_ends.iter().flatten().filter_map(over).collect();
+        for id in over {
+            self.keys.remove(&id);
+            let gone = self.state.sas.remove(&id);
+            self.events.extend(gone.map(|reading| KernelEvent::SaEnded { reading, by_us: false }));
+        }
+        self.note_sas(now);
         self.note_expiry();
         self.change();
     }
 
     fn note_expiry(&mut self) {
-        self.next_expiry = self.state.policies.values().filter_map(|policy| policy.until).min();
+        let policies = self.state.policies.values().filter_map(|policy| policy.until);
+        self.next_expiry = policies.chain(self.sa_ends.iter().flatten().map(|(_, end)| *end)).min();
+    }
+
+    /// From now on SAs go by themselves at the end of their lifetime.
+    pub(super) fn end_sas(&mut self, now: Instant) {
+        self.sa_ends = Some(BTreeMap::new());
+        self.note_sas(now);
+    }
+
+    /// Sees when new SAs go by themselves.
+    pub(super) fn note_sas(&mut self, now: Instant) {
+        let Some(ends) = &mut self.sa_ends else { return };
+        ends.retain(|id, _| self.state.sas.contains_key(id));
+        for (id, sa) in &self.state.sas {
+            let hard = sa.hard_seconds.map(Duration::from_secs);
+            hard.iter().for_each(|hard| _ = ends.entry(*id).or_insert(now + *hard));
+        }
+        self.note_expiry();
+    }
+
+    /// The time of day is set by so many seconds: the kernel counts lifetimes by it.
+    pub(super) fn shift_ends(&mut self, now: Instant, by: i64) {
+        let step = Duration::from_secs(by.unsigned_abs());
+        for end in self.sa_ends.iter_mut().flat_map(BTreeMap::values_mut) {
+            *end = if by < 0 { *end + step } else { end.checked_sub(step).unwrap_or(now).max(now) };
+        }
+        self.note_expiry();
     }
 
     /// Another operation is done: the agent may not live to hear of it.

@@ -21,8 +21,10 @@ use crate::store::AuditEvent;
 use crate::types::{Method, ProblemCode, Protection, ReasonCode, RowState};
 
 const WAYS: [(usize, usize); 2] = [(0, 1), (1, 0)];
-const CHECK: Duration = Duration::from_secs(60);
-const LENGTH: Duration = Duration::from_secs(3600);
+pub(super) const CHECK: Duration = Duration::from_secs(60);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(20);
+pub(super) const LENGTH: Duration = Duration::from_secs(3600);
 
 /// What the files of hosts say that have one.
 pub(super) fn rules() -> KmsRules {
@@ -73,6 +75,8 @@ impl World {
             };
             let mut source = self.source(at);
             let host = &mut self.hosts[at];
+            let refusal = answer.as_ref().err().map(|refused| &refused.refusal);
+            host.watch.iter_mut().for_each(|watch| watch.note_answer(moment.now, refusal));
             let agent = host.agent.as_mut().expect("it asks");
             agent.handle_unwrapped(
                 moment,
@@ -110,13 +114,16 @@ impl World {
 
     /// What the agent of a host asks that is to be answered now.
     fn next_ask(&mut self, at: usize) -> Option<AskId> {
-        let host = &mut self.hosts[at];
-        let asked = host.unanswered.take().or_else(|| host.agent.as_mut()?.poll_unwrap())?;
+        let (host, now) = (&mut self.hosts[at], self.now);
+        let asked = host.agent.as_mut()?.poll_unwrap().map(|asked| (asked, now));
         if self.kms_waits {
-            host.unanswered = Some(asked);
+            // Whoever has waited for too long asks anew.
+            host.unanswered = asked.or(host.unanswered);
             return None;
         }
-        Some(asked)
+        let (asked, since) = asked.or_else(|| host.unanswered.take())?;
+        // A helper that takes longer is killed.
+        (now < since + ANSWER).then_some(asked)
     }
 
     /// What was asked of the KMS is answered now.
@@ -125,7 +132,7 @@ impl World {
         (0..self.hosts.len()).for_each(|at| self.on(at, |_, _, _| {}));
     }
 
-    fn kms(&mut self, at: usize, answer: Result<(), Refusal>) {
+    pub(super) fn kms(&mut self, at: usize, answer: Result<(), Refusal>) {
         self.hosts[at].file.kms = Some(answer);
     }
 
@@ -136,7 +143,7 @@ impl World {
 }
 
 /// Two hosts whose secret a key wraps, protected.
-fn leased(seed: u64) -> World {
+pub(super) fn leased(seed: u64) -> World {
     let mut world = World::new(2, seed, Weather::FAIR);
     world.rekey_after(Duration::from_secs(600));
     for at in 0..2 {
@@ -148,10 +155,9 @@ fn leased(seed: u64) -> World {
     world
 }
 
-/// A PPK that comes from the wrapped secret goes and comes with it.
-#[test]
-fn hosts_whose_ppk_is_gone_are_cut_and_have_it_again_by_themselves() {
-    let mut world = World::new(2, 3, Weather::FAIR);
+/// The same, where they have the secret in their PPK.
+pub(super) fn leased_in_ppk(seed: u64) -> World {
+    let mut world = World::new(2, seed, Weather::FAIR);
     world.rekey_after(Duration::from_secs(600));
     for at in 0..2 {
         let file = &mut world.hosts[at].file;
@@ -161,6 +167,13 @@ fn hosts_whose_ppk_is_gone_are_cut_and_have_it_again_by_themselves() {
     }
     assert!(world.run_until(30 * SECOND, |world| world.all_have_ppk("one")));
     world.run(3 * SECOND, None);
+    world
+}
+
+/// A PPK that comes from the wrapped secret goes and comes with it.
+#[test]
+fn hosts_whose_ppk_is_gone_are_cut_and_have_it_again_by_themselves() {
+    let mut world = leased_in_ppk(3);
     let clear = world.total().clear;
     (0..2).for_each(|at| world.kms(at, Err(Refusal::Disabled)));
     let cut = |world: &World| world.hosts.iter().all(|host| host.kernel.state.sas.is_empty());
@@ -518,7 +531,7 @@ fn a_secret_in_a_file_is_wrapped_without_a_lost_packet() {
 
 impl World {
     /// What is on record on a host: what happened, what the KMS said, and how many SAs went.
-    fn record(&self, at: usize) -> Vec<(String, Option<String>, Option<u64>)> {
+    pub(super) fn record(&self, at: usize) -> Vec<(String, Option<String>, Option<u64>)> {
         let lines = self.hosts[at].disk.audit.iter();
         let read = |line: &String| serde_json::from_str::<AuditEvent>(line).expect("it is a line");
         lines.map(read).map(|it| (format!("{:?}", it.event), it.answer, it.sas_cut)).collect()

@@ -16,6 +16,7 @@ mod imposter;
 mod kernel;
 mod lasting;
 mod lease;
+mod lease_histories;
 mod lives;
 mod log;
 mod members;

@@ -15,6 +15,7 @@ use super::files::{File, Place};
 use super::floating::{VIP, Vip};
 use super::imposter::Imposter;
 use super::kernel::{Death, Leaves, SimKernel};
+use super::lease_histories::LeaseWatch;
 use super::net::{Inner, Net, Packet, Weather};
 use crate::control::{Reply, Request, Terms};
 use crate::host::core::{Core, Datagram};
@@ -63,8 +64,10 @@ pub(super) struct Host {
     pub(super) starves: Option<Instant>,
     /// What its agent has not read yet.
     inbox: Vec<Datagram>,
-    /// What its agent asks a KMS that does not answer yet.
-    pub(super) unanswered: Option<AskId>,
+    /// What its agent asks a KMS that does not answer yet, and since when.
+    pub(super) unanswered: Option<(AskId, Instant)>,
+    /// Who looks on what becomes of its lease.
+    pub(super) watch: Option<LeaseWatch>,
     /// What its agent is asked next, and by whom.
     pub(super) requests: VecDeque<(Asker, Request)>,
     asked: u64,
@@ -107,6 +110,8 @@ pub(super) struct Tally {
 pub(super) struct World {
     pub(super) now: Instant,
     begun: Instant,
+    /// How far the time of day was set, in seconds.
+    set: i64,
     pub(super) rng: StdRng,
     pub(super) hosts: Vec<Host>,
     pub(super) net: Net,
@@ -171,6 +176,7 @@ impl World {
             starves: None,
             inbox: Vec::new(),
             unanswered: None,
+            watch: None,
             requests: VecDeque::new(),
             asked: 0,
             replies: Vec::new(),
@@ -178,6 +184,7 @@ impl World {
         Self {
             now,
             begun: now,
+            set: 0,
             rng: StdRng::seed_from_u64(seed),
             hosts: (0..hosts).map(host).collect(),
             net: Net::new(weather),
@@ -194,7 +201,16 @@ impl World {
 
     /// The time of day.
     pub(super) fn wall(&self) -> UnixTime {
-        UnixTime(1_767_225_600 + (self.now - self.begun).as_secs())
+        UnixTime((1_767_225_600 + (self.now - self.begun).as_secs()).saturating_add_signed(self.set))
+    }
+
+    /// The time of day is set on all hosts, by so many seconds.
+    pub(super) fn set_clock(&mut self, by: i64) {
+        self.set += by;
+        for at in 0..self.hosts.len() {
+            self.hosts[at].kernel.shift_ends(self.now, by);
+            self.expiries.set(at, self.hosts[at].kernel.next_expiry);
+        }
     }
 
     pub(super) fn pair(&self, from: usize, to: usize) -> Pair {
@@ -393,6 +409,7 @@ impl World {
             input(agent, now, kernel);
             while self.carry_away(at) {}
         }));
+        self.hosts[at].kernel.note_sas(now);
         self.expiries.set(at, self.hosts[at].kernel.next_expiry);
         match outcome {
             Ok(()) => {}
@@ -459,6 +476,9 @@ impl World {
                 Packet::Clear { from: pair.local, to: pair.remote }
             }
             Leaves::Esp(id) => {
+                let (runs, now) = (self.hosts[from].agent.is_some(), self.now);
+                self.hosts[from].watch.iter_mut().for_each(|watch| watch.note_packet(now, runs));
+                let kernel = &mut self.hosts[from].kernel;
                 kernel.count(id, DATA);
                 let (from, in_udp) = (SocketAddr::new(pair.local, 0), kernel.is_in_udp(id));
                 Packet::Esp { id, from, in_udp, inner: Inner::Data }
