@@ -12,7 +12,7 @@ use super::exit::{CommandError, Exit};
 use super::term::{print, print_json};
 use crate::config::{Config, KmsRules, OfferedSecret};
 use crate::observe::KeyReport;
-use crate::observe::audit::AuditWords;
+use crate::observe::audit::{AuditReport, AuditWords};
 use crate::observe::kms::{KeyStanding, hope, in_words};
 use crate::store::kms::{self, KmsAnswer, KmsGift, KmsRefusal};
 use crate::store::{AuditKind, private_file};
@@ -22,6 +22,9 @@ use crate::types::units::human_duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a KMS may take for an answer, with whoever asks it, before it counts as away.
 const ANSWER: Duration = Duration::from_secs(20);
+
+/// Who says which key it is, on a member.
+const FROM_ROSTER: &str = "the roster of the cluster (`hostseal settings`); the helper is this host's";
 
 pub(super) fn run(invocation: &Invocation, command: &KmsCommand) -> Result<Exit, CommandError> {
     match command {
@@ -40,6 +43,9 @@ pub(super) fn rules(config: &Config) -> Result<&KmsRules, CommandError> {
 /// What the agent knows of the key.
 fn status(invocation: &Invocation, json: bool) -> Result<Exit, CommandError> {
     let (config, _) = context::config_at_work(invocation)?;
+    if let Some(offer) = config.offered.as_ref().filter(|_| config.kms.is_none()) {
+        return status_of_offer(&config, offer, json);
+    }
     let rules = rules(&config)?;
     let status = context::client(&config).status_within(PATIENCE)?;
     let Some(report) = status.kms else {
@@ -55,6 +61,32 @@ fn status(invocation: &Invocation, json: bool) -> Result<Exit, CommandError> {
     }
     let fine = !report.cut && matches!(report.state, KeyStanding::Valid);
     Ok(if fine { Exit::Done } else { Exit::Degraded })
+}
+
+/// What there is to say of a key that wraps a secret which the cluster offers, where none is in force.
+fn status_of_offer(config: &Config, offer: &OfferedSecret, json: bool) -> Result<Exit, CommandError> {
+    let status = context::client(config).status_within(PATIENCE)?;
+    if json {
+        print_json(&status.kms)?;
+    } else {
+        print(&sheet_of_offer(&offer.rules, status.audit()))?;
+    }
+    Ok(Exit::Degraded)
+}
+
+fn sheet_of_offer(rules: &KmsRules, audit: Option<&AuditReport>) -> String {
+    let state = "offered: nothing rests on it yet. `hostseal kms check` tries it here, and `hostseal status --cluster` says \
+                 who has unwrapped it";
+    lines(&[
+        ("key", format!("{} at {}", rules.key, rules.provider)),
+        ("from", FROM_ROSTER.to_owned()),
+        ("state", state.to_owned()),
+        ("audit", audit::in_words(audit)),
+    ])
+}
+
+fn lines(fields: &[(&str, String)]) -> String {
+    fields.iter().map(|(name, words)| format!("{name:<10}{words}\n")).collect()
 }
 
 /// For how long a host goes on whose key is revoked, or whose agent is dead; `None` where no key wraps its secret.
@@ -80,9 +112,7 @@ fn without_agent(config: &Config, rules: &KmsRules) -> String {
 fn source(config: &Config) -> String {
     match &config.secret.wrapped_file {
         Some(file) => format!("the configuration of this host, and {}", file.display()),
-        None if context::is_member(config) => {
-            "the roster of the cluster (`hostseal settings`); the helper is this host's".to_owned()
-        }
+        None if context::is_member(config) => FROM_ROSTER.to_owned(),
         None => "the configuration of this host".to_owned(),
     }
 }
@@ -97,7 +127,7 @@ fn sheet(report: &KeyReport, source: &str, without_agent: &str) -> String {
         None => format!("over: this host is cut off. {}", hope(report.given_up)),
     };
     let last = report.last_use.map_or_else(|| "not since the agent started".to_owned(), |at| at.to_string());
-    [
+    lines(&[
         ("key", format!("{} at {}", report.key, report.provider)),
         ("from", source.to_owned()),
         ("state", report.in_words()),
@@ -114,9 +144,7 @@ fn sheet(report: &KeyReport, source: &str, without_agent: &str) -> String {
         ),
         ("agent", without_agent.to_owned()),
         ("audit", audit::in_words(report.audit.as_ref())),
-    ]
-    .map(|(name, words)| format!("{name:<10}{words}\n"))
-    .concat()
+    ])
 }
 
 /// What a line of `kms check` says of what it names.

@@ -81,6 +81,7 @@ pub(super) fn status(protection: Protection, peers: Vec<PeerRow>) -> Status {
         secret_id: Some("91c2".to_owned()),
         config_error: None,
         kms: None,
+        kms_audit: None,
         agent: AgentInfo {
             running: true,
             answering: true,

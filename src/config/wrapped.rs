@@ -120,6 +120,11 @@ impl Config {
         let (kms, wrapped) = self.kms.as_ref().zip(self.secret.wrapped.as_ref())?;
         Some(SecretMark::of(&kms.provider, wrapped))
     }
+
+    /// The key that this host asks a KMS for: the one in force, or else the one that its cluster offers.
+    pub fn key_to_ask(&self) -> Option<&KmsRules> {
+        self.kms.as_ref().or(self.offered.as_ref().map(|offered| &offered.rules))
+    }
 }
 
 impl OfferedSecret {

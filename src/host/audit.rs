@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::Host;
+use super::unwrap::Leased;
 use crate::config::KmsRules;
 use crate::observe::audit::{AuditPlace, AuditReport, AuditWords};
 use crate::store::{AuditBatch, AuditEvent, AuditKind, AuditWritten, ChainHead, SavedError};
@@ -30,6 +31,8 @@ pub(super) struct AuditTrail {
     head: Option<ChainHead>,
     lost: u64,
     trouble: Option<String>,
+    /// What the last event is about.
+    about: Option<KmsRules>,
 }
 
 impl AuditTrail {
@@ -122,6 +125,22 @@ impl Host {
         }
     }
 
+    /// Records that this agent begins or ends: of the key in force, of the one that the cluster offers, or of the last one
+    /// that something was recorded of, as that may not be written yet.
+    pub(super) fn record_life(&mut self, event: AuditKind) {
+        let in_force = self.leased.as_ref().map(Leased::rules);
+        let to_ask = in_force.or(self.setup.config.key_to_ask());
+        if let Some(rules) = to_ask.or(self.audit.about.as_ref()).cloned() {
+            self.record_of(&rules, event, AuditWords::default());
+        }
+    }
+
+    /// How far the record has come where no key is in force: of what the cluster offers, or of a key that was in force.
+    pub(super) fn record_beside(&self, now: Instant) -> Option<AuditReport> {
+        let is_kept = self.leased.is_none() && self.audit.about.is_some();
+        is_kept.then(|| self.audit.report(now))
+    }
+
     /// Records what was done with this key.
     pub(super) fn record_of(&mut self, rules: &KmsRules, event: AuditKind, words: AuditWords) {
         let place = AuditPlace {
@@ -131,6 +150,7 @@ impl Host {
             rules,
         };
         let untold = self.audit.note(words.of(event, place));
+        self.audit.about = Some(rules.clone());
         log_unwritten(&untold);
     }
 

@@ -18,7 +18,6 @@ use super::unwrap::Leased;
 use super::ways::Ways;
 use super::{Chance, HOLES, HOLES_SHARE, Host, LOOK_PAUSE, LOOK_SHARE, Start, secret};
 use crate::ike;
-use crate::observe::audit::AuditWords;
 use crate::observe::causes;
 use crate::store::AuditKind;
 use crate::types::Protection;
@@ -85,7 +84,7 @@ impl Host {
     /// The kernel cannot be read, or a socket cannot be bound.
     pub fn start(&mut self, moment: Moment, system: &mut dyn System) -> anyhow::Result<()> {
         let now = self.note_moment(moment);
-        self.record(AuditKind::Start, AuditWords::default());
+        self.record_life(AuditKind::Start);
         if let Some(words) = &self.trouble {
             tracing::error!("using the last good configuration: {words}");
         }
@@ -269,7 +268,7 @@ impl Host {
     /// The agent ends, and protection stays: the state is written now.
     pub fn hurry(&mut self, now: Instant) {
         self.note_persist(now);
-        self.record(AuditKind::Stop, AuditWords::default());
+        self.record_life(AuditKind::Stop);
         self.ends = true;
         self.ledger.hurry_all(now);
     }

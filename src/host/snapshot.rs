@@ -25,6 +25,7 @@ impl Host {
             protection: self.protection,
             trouble: self.trouble(),
             kms: self.leased.as_ref().map(|leased| leased.report(self.moment, self.audit.report(now))),
+            kms_audit: self.record_beside(now),
             about: self.secrets.as_ref().map(|secrets| self.setup.about(secrets)),
             guards_most: GUARDS_MOST,
             tally: self.core.as_ref().map_or(self.counted, Core::counts).tally(self.overruns),

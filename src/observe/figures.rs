@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::KeyReport;
+use super::audit::AuditReport;
 use super::cluster_figures::ClusterFigures;
 use super::member_pairs::known;
 use super::status::{Encapsulation, Evidence, Outlook, PairSight, Summary};
@@ -128,6 +129,9 @@ pub struct Figures {
     /// The key that wraps the secret, where one does.
     #[serde(default)]
     pub kms: Option<KeyReport>,
+    /// How far the record has come of a key that wraps none.
+    #[serde(default)]
+    pub kms_audit: Option<AuditReport>,
 }
 
 impl Figures {
@@ -169,6 +173,7 @@ impl Figures {
             pairs: wanted.then_some(pairs),
             cluster_part: None,
             kms: snapshot.and_then(|snapshot| snapshot.kms.clone()),
+            kms_audit: snapshot.and_then(|snapshot| snapshot.kms_audit.clone()),
         };
         figures.add_problems(&outlook.problems);
         figures

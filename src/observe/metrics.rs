@@ -100,6 +100,7 @@ pub fn text(figures: &Figures) -> String {
     }
     cluster::write(&mut page, figures);
     kms::write(&mut page, figures.kms.as_ref());
+    kms::write_record(&mut page, figures.kms_audit.as_ref());
     pairs::write(&mut page, figures.pairs.as_deref());
     page.into_text()
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::audit::AuditReport;
 use super::{About, KeyReport};
 use crate::identity::{AuthMethod, PpkUse, SecretId};
 use crate::types::{
@@ -30,6 +31,8 @@ pub struct Snapshot<'a> {
     pub trouble: Option<&'a str>,
     /// The key that wraps the secret; `None` where none does.
     pub kms: Option<KeyReport>,
+    /// How far the record has come of a key that wraps none, as the cluster offers it or it was in force before.
+    pub kms_audit: Option<AuditReport>,
     /// What it tells the peers of this host; `None` while it has no secrets.
     pub about: Option<About>,
     /// What it has counted since it started.

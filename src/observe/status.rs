@@ -24,6 +24,7 @@ pub use self::sight::PairSight;
 use crate::config::Mode;
 use crate::identity::AuthMethod;
 use crate::observe::KeyReport;
+use crate::observe::audit::AuditReport;
 use crate::observe::member_pairs::known;
 use crate::types::{
     Bounds, Direction, Family, Method, NodeName, Pair, Problem, Protection, ReasonCode, RowState, SaErrors,
@@ -314,6 +315,9 @@ pub struct Status {
     /// The key that wraps the secret; `None` where none does, or no agent knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kms: Option<KeyReport>,
+    /// How far the record has come of a key that wraps none yet, as the cluster offers it, or none any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_audit: Option<AuditReport>,
     /// The agent of this host.
     pub agent: AgentInfo,
     /// How many rows are in which state.
@@ -344,6 +348,11 @@ impl Status {
     pub fn only_waits(&self) -> bool {
         let waits = self.peers.iter().any(|row| row.waiting);
         waits && self.is_as_wanted(|row| row.is_well() || row.waiting)
+    }
+
+    /// How far the record has come of what is done with a key; `None` where none is kept, or no agent knows.
+    pub fn audit(&self) -> Option<&AuditReport> {
+        self.kms.as_ref().map_or(self.kms_audit.as_ref(), |kms| kms.audit.as_ref())
     }
 
     fn is_as_wanted(&self, is_fine: impl Fn(&PeerRow) -> bool) -> bool {

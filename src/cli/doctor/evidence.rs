@@ -216,7 +216,7 @@ impl Gathered {
                 Err(words) => Some(Err(words.clone())),
             }),
             credentials: self.credentials.clone(),
-            kms_way: config.and_then(|config| config.kms.as_ref()).map(key::way),
+            kms_way: config.and_then(Config::key_to_ask).map(key::way),
             forbidden: self.forbidden.clone(),
             unread: self.unread.clone(),
             release: kernel_age::release(),

@@ -40,7 +40,7 @@ pub(super) fn run(invocation: &Invocation, args: &AuditArgs) -> Result<Exit, Com
 fn last_line_of_agent(invocation: &Invocation) -> Option<LineHash> {
     let (config, _) = context::config_at_work(invocation).ok()?;
     let status = context::client(&config).status_within(PATIENCE).ok()?;
-    Some(status.kms?.audit?.head?.hash)
+    Some(status.audit()?.head?.hash)
 }
 
 fn sheet(verdict: &AuditVerdict) -> String {

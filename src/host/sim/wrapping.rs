@@ -192,6 +192,44 @@ fn a_member_that_cannot_unwrap_an_offer_is_named_and_nothing_changes() {
     assert_eq!(world.total().lost, 0);
 }
 
+/// Nothing is in force yet, and the record of the member is kept and told as it is later.
+#[test]
+fn a_member_that_only_tries_an_offer_has_its_record() {
+    let mut world = protected(HOSTS, 4);
+    world.kms_of_all(Ok(()));
+    world.hosts[2].file.kms = Some(Err(Refusal::Denied));
+    let offered = with_offer("", &wrapped("k"));
+    world.set(&offered);
+    world.stage(&offered);
+    let kinds = |world: &World| world.record(2).into_iter().map(|it| it.0).collect::<Vec<_>>();
+    let before = kinds(&world);
+    assert!(!before.is_empty() && before.iter().all(|kind| kind == "Refusal"), "{before:?}");
+    let head = |world: &mut World| world.status(2).audit().and_then(|audit| audit.head);
+    let written = world.hosts[2].disk.audit_head.seq;
+    assert!(head(&mut world).is_some_and(|told| told.seq >= written));
+    assert!(world.status(2).kms.is_none() && world.status(2).problems.is_empty());
+
+    world.hosts[2].disk.keeps_no_audit = true;
+    world.run(2 * 60 * SECOND, None);
+    let codes = |world: &mut World| world.status(2).problems.iter().map(|it| it.code).collect::<Vec<_>>();
+    assert_eq!(codes(&mut world), [ProblemCode::AuditNotWritten]);
+    world.hosts[2].disk.keeps_no_audit = false;
+    world.stop(2);
+    world.start(2);
+    world.run(SECOND, None);
+    let record = kinds(&world);
+    let at = record.iter().position(|kind| kind == "Stop").expect("the agent has ended");
+    assert!(record[at - 1] == "Refusal" && at > before.len(), "what waited is written with it: {record:?}");
+    assert_eq!(record[at + 1..].first().map(String::as_str), Some("Start"), "{record:?}");
+
+    // Nobody tries it any more. What was recorded stays, and that the agent ends.
+    world.set("");
+    world.run(SECOND, None);
+    assert!(head(&mut world).is_some());
+    world.stop(2);
+    assert_eq!(kinds(&world).last().map(String::as_str), Some("Stop"));
+}
+
 /// Who puts it in force without waiting for a member that cannot, cuts that member alone.
 #[test]
 fn a_member_that_cannot_is_cut_alone() {

@@ -109,8 +109,10 @@ pub fn of_host(evidence: &HostEvidence<'_>) -> Vec<Check> {
     checks.extend(node(evidence));
     checks.extend(evidence.credentials.iter().flat_map(|state| credentials(state, evidence.now)));
     checks.extend(evidence.kms_way.iter().flat_map(key::of_way));
-    checks
-        .extend(evidence.status.and_then(|status| status.kms.as_ref()).into_iter().flat_map(key::of_report));
+    if let Some(status) = evidence.status {
+        checks.extend(status.kms.iter().flat_map(key::of_report));
+        checks.extend(status.audit().and_then(key::of_record));
+    }
     checks.extend(permission(evidence));
     checks.extend(evidence.unread.iter().map(|(id, why)| unread(*id, why)));
     checks.extend(evidence.status.map(|status| agent(status, evidence.problems)));

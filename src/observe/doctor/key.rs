@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::check::{Check, CheckId};
 use crate::observe::KeyReport;
+use crate::observe::audit::AuditReport;
 use crate::types::units::human_duration;
 
 /// The way to a KMS as it was found on this host.
@@ -31,20 +32,23 @@ pub fn of_way(way: &KmsWay) -> Vec<Check> {
 }
 
 /// What the agent knows of the key, where nothing is wrong with it: problems are told elsewhere.
-pub fn of_report(key: &KeyReport) -> Vec<Check> {
-    let mut checks = Vec::new();
-    if key.key_problem().is_none() {
-        let left = human_duration(Duration::from_secs(key.lease_left_s.unwrap_or_default()));
-        let words = match key.last_use {
-            Some(at) => format!("the key {} was used on {at}; {left} of the lease are left", key.key),
-            None => format!("the key {} was not used yet; {left} of the lease are left", key.key),
-        };
-        checks.push(Check::ok(CheckId::KmsKey, words));
+pub fn of_report(key: &KeyReport) -> Option<Check> {
+    if key.key_problem().is_some() {
+        return None;
     }
-    let audit = key.audit.as_ref().filter(|audit| audit.trouble.is_none());
-    let head = audit.and_then(|audit| audit.head);
-    checks.extend(head.map(|head| {
-        Check::ok(CheckId::KmsAudit, format!("what is done with it is recorded, up to line {}", head.seq))
-    }));
-    checks
+    let left = human_duration(Duration::from_secs(key.lease_left_s.unwrap_or_default()));
+    let words = match key.last_use {
+        Some(at) => format!("the key {} was used on {at}; {left} of the lease are left", key.key),
+        None => format!("the key {} was not used yet; {left} of the lease are left", key.key),
+    };
+    Some(Check::ok(CheckId::KmsKey, words))
+}
+
+/// How far the record of what is done with a key has come, where nothing is wrong with it.
+pub fn of_record(audit: &AuditReport) -> Option<Check> {
+    let head = audit.head.filter(|_| audit.trouble.is_none())?;
+    Some(Check::ok(
+        CheckId::KmsAudit,
+        format!("what is done with the key is recorded, up to line {}", head.seq),
+    ))
 }

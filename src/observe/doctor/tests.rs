@@ -74,6 +74,7 @@ fn status(config: &Config, row: PeerRow) -> Status {
         secret_id: Some("91c2".to_owned()),
         config_error: None,
         kms: None,
+        kms_audit: None,
         agent: AgentInfo {
             running: true,
             answering: true,

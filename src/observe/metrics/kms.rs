@@ -29,10 +29,12 @@ pub fn write(page: &mut MetricsPage, key: Option<&KeyReport>) {
         let count = key.answers.get(&standing).copied().unwrap_or_default();
         page.sample(&[("answer", &standing.code())], count);
     }
-    key.audit.iter().for_each(|audit| record(page, audit));
+    write_record(page, key.audit.as_ref());
 }
 
-fn record(page: &mut MetricsPage, audit: &AuditReport) {
+/// Writes those of the record of what is done with a key, where one is kept.
+pub fn write_record(page: &mut MetricsPage, audit: Option<&AuditReport>) {
+    let Some(audit) = audit else { return };
     page.family(Kind::Gauge, "kms_audit_lines", "The number of the last audit line.");
     audit.head.iter().for_each(|head| page.sample(&[], head.seq));
     let help = "Events that wait to be written to the audit file, as that failed.";

@@ -104,6 +104,7 @@ pub(crate) fn figures() -> Figures {
             }),
             ..report(KeyStanding::Unavailable, false, true)
         }),
+        kms_audit: None,
         pairs: Some(vec![PairFigures {
             node: "b".parse().unwrap(),
             local: "10.99.0.1".parse().unwrap(),

@@ -80,6 +80,7 @@ pub fn status(evidence: Evidence<'_>, found: impl IntoIterator<Item = Problem>) 
         config_id: config.config_id(),
         secret_id: evidence.secret_id.map(str::to_owned),
         kms: agent.snapshot().and_then(|snapshot| snapshot.kms.clone()),
+        kms_audit: agent.snapshot().and_then(|snapshot| snapshot.kms_audit.clone()),
         config_error: agent.snapshot().and_then(|snapshot| snapshot.trouble).map(str::to_owned),
         agent: agent.info(),
         summary,

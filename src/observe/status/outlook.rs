@@ -5,6 +5,7 @@ use super::sight::PairSight;
 use super::{Summary, is_as_wanted, problems, unbound};
 use crate::config::Exemptions;
 use crate::observe::KeyReport;
+use crate::observe::audit::AuditReport;
 use crate::observe::strangers::{self, Ground};
 use crate::types::{NodeName, Pair, Problem, Protection, RowState, SasByEnds};
 
@@ -35,8 +36,10 @@ impl<'a> Outlook<'a> {
         }
         let sight = |(node, pair)| PairSight::of(evidence, node, pair, &sas, &overruled);
         let pairs: Vec<PairSight<'_>> = pairs.into_iter().map(sight).collect();
-        let kms = agent.snapshot().and_then(|snapshot| snapshot.kms.as_ref());
-        problems.extend(kms.into_iter().flat_map(KeyReport::problems));
+        if let Some(snapshot) = agent.snapshot() {
+            problems.extend(snapshot.kms.iter().flat_map(KeyReport::problems));
+            problems.extend(snapshot.kms_audit.iter().filter_map(AuditReport::problem));
+        }
         problems.extend(problems::of(evidence, &pairs));
         problems.sort();
         let silent = pairs.iter().filter(|sight| sight.is_silent()).count() as u64;
