@@ -85,6 +85,12 @@ enum Ask {
         /// Only the lines with one of these words in their name.
         words: Vec<String>,
     },
+    /// Let each alert fire in a scenario that deserves it and in no other, and show that each query of the dashboard has
+    /// data: a cluster of files, one with a roster, one with a key in a KMS.
+    Alerts {
+        /// Only the clusters with one of these words in their name: `files`, `members`, `kms`.
+        words: Vec<String>,
+    },
     /// Let a cluster run with short lifetimes and many restarts, and print what it holds each minute.
     Soak {
         /// How long, such as 30m; with --virtual in whole hours, such as 24h.
@@ -140,6 +146,7 @@ fn run(ask: Ask) -> Result<i32> {
         }
         Ask::Etcd { numbers } => show("etcd", numbers),
         Ask::Kms { words } => show("kms", words),
+        Ask::Alerts { words } => show("alerts", words),
         Ask::Soak { time, .. } => show("soak", vec![time]),
         Ask::Bench { name: Some(name), arguments } if asks_for_help(&arguments) => {
             let about = shows::find(&name).map(|entry| entry.about);

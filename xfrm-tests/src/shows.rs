@@ -7,7 +7,7 @@ use crate::bench::{cluster, counters, dead, grid, idle, members, mesh, metrics, 
 use crate::campaign::{faults, interop, kms, soak, transitions};
 use crate::demo;
 use crate::lab::session::Show;
-use crate::scenarios::{compat, etcd, page, rotation};
+use crate::scenarios::{alerts, compat, etcd, page, rotation};
 
 /// A function that runs inside the lab and writes to the terminal.
 pub struct Entry {
@@ -106,6 +106,7 @@ pub const ALL: &[Entry] = &[
 
 /// The campaigns, each with its own command.
 pub const CAMPAIGNS: &[Entry] = &[
+    alerts::CAMPAIGN,
     Entry {
         name: "transitions",
         about: "what is lost or clear in every transition of a protected host, against strongSwan",

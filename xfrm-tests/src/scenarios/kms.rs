@@ -84,27 +84,27 @@ pub(crate) fn runner_of(host: &Host, helper: &str, environment: &[(&str, String)
     Ok(process)
 }
 
-fn order(host: &Host, what: &str) -> Result<()> {
+pub(super) fn order(host: &Host, what: &str) -> Result<()> {
     host.write(ORDER, &format!("{what}\n"), 0o644)
 }
 
 /// Two hosts that prove themselves with their secret, which is wrapped, sealed. Nothing but the blob lies on their disks.
-fn wrapped_pair(lab: &Lab) -> Result<(Host, Host, [Process; 2])> {
-    wrapped_pair_in(lab, Cluster::of_v4(lab.hosts()), "")
+pub(super) fn wrapped_pair(hosts: &[Host; 2]) -> Result<[Process; 2]> {
+    wrapped_pair_in(hosts, Cluster::of_v4(hosts), "")
 }
 
 /// The same in this cluster, whose file has these sections, too.
-fn wrapped_pair_in(lab: &Lab, cluster: Cluster, sections: &str) -> Result<(Host, Host, [Process; 2])> {
-    let [a, b] = lab.all();
+fn wrapped_pair_in(hosts: &[Host; 2], cluster: Cluster, sections: &str) -> Result<[Process; 2]> {
+    let [a, b] = hosts;
     let cluster = cluster.with("keying", "rekey_after = \"15s\"");
-    for host in [&a, &b] {
+    for host in hosts {
         host.write(HELPER, PROGRAM, 0o755)?;
         order(host, "wraps")?;
     }
-    let runners = [runner(&a)?, runner(&b)?];
-    cluster.install(&a, SECRETS[0])?;
+    let runners = [runner(a)?, runner(b)?];
+    cluster.install(a, SECRETS[0])?;
     let said = hostseal(
-        &a,
+        a,
         &format!("secret wrap --provider exec --program {HELPER} --kms-key ours --from {SECRET}"),
     )?;
     let lines = said.expect_code(0)?.stdout;
@@ -114,21 +114,21 @@ fn wrapped_pair_in(lab: &Lab, cluster: Cluster, sections: &str) -> Result<(Host,
     ensure!(file.contains("wrapped_file"), "{file}");
     let blob = a.read(WRAPPED)?;
     a.run(&format!("rm {SECRET}"))?;
-    for host in [&a, &b] {
+    for host in hosts {
         host.write(CONFIG, &file, 0o644)?;
         host.write(WRAPPED, &blob, 0o644)?;
         order(host, "gives")?;
     }
-    for outcome in hostseal_all(lab.hosts(), "enable --timeout 30s")? {
+    for outcome in hostseal_all(hosts, "enable --timeout 30s")? {
         ensure!(matches!(outcome.code, 0 | 6), "{outcome:?}");
     }
-    for host in [&a, &b] {
+    for host in hosts {
         await_protected(host)?;
         await_sealed(host)?;
         let plain = plain_files(host)?;
         ensure!(plain.is_empty(), "on the disk: {plain}");
     }
-    Ok((a, b, runners))
+    Ok(runners)
 }
 
 /// The files of a host that have its secret in the clear.
@@ -178,7 +178,8 @@ fn ensure_nothing_clear(captures: Vec<Capture>, since: SystemTime) -> Result<()>
 
 /// The key is denied to one of two hosts, and given back; then it is about to be deleted, and the host starts anew.
 fn revoked_and_back(lab: &mut Lab) -> Result<()> {
-    let (a, b, _runners) = wrapped_pair(lab)?;
+    let [a, b] = lab.all();
+    let _runners = wrapped_pair(&[a.clone(), b.clone()])?;
     hostseal(&a, "kms check")?.expect_code(0)?;
     hostseal(&a, "kms status")?.expect_code(0)?;
     let agent = status(&a)?.agent()?;
@@ -249,7 +250,9 @@ fn dead_agent(lab: &mut Lab) -> Result<()> {
     for host in lab.hosts() {
         cluster = cluster.with_node(host, &key(host, "ed25519")?);
     }
-    let (a, b, _runners) = wrapped_pair_in(lab, cluster, "[ppk]\nid = \"ours-1\"\nwrapped = true\n")?;
+    let [a, b] = lab.all();
+    let ppk = "[ppk]\nid = \"ours-1\"\nwrapped = true\n";
+    let _runners = wrapped_pair_in(&[a.clone(), b.clone()], cluster, ppk)?;
     let seen = status(&a)?;
     ensure!(seen.peer(b.v4().into())?.at("/ppk_id") == "ours-1", "its keys have no PPK");
     let (sealed, captures) = (SystemTime::now(), lab.capture_all()?);
@@ -266,7 +269,8 @@ fn dead_agent(lab: &mut Lab) -> Result<()> {
 
 /// It hangs, floods, dies, and says what makes no sense: the agent goes on, and says so.
 fn helper_that_is_none(lab: &mut Lab) -> Result<()> {
-    let (a, b, _runners) = wrapped_pair(lab)?;
+    let [a, b] = lab.all();
+    let _runners = wrapped_pair(&[a.clone(), b.clone()])?;
     let agent = status(&a)?.agent()?;
     for what in ["garbage", "dies", "floods", "hangs"] {
         order(&a, what)?;

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::lab::agent::{hostseal, hostseal_all, kill_agent, start_agent, status_until};
 use crate::lab::members::{found, join, place, token};
+use crate::lab::prometheus::targets_of_roster;
 use crate::lab::{Host, Lab, until};
 use crate::tests::Test;
 
@@ -71,6 +72,8 @@ fn one_command_on_any_node(lab: &mut Lab) -> Result<()> {
     ensure_only_esp(captures, sealed)?;
     traffic.ensure_complete()?;
     hostseal(&b, "status --cluster")?.expect_code(0)?;
+    let targets: Vec<String> = lab.hosts().iter().map(|host| format!("{}:10931", host.v4())).collect();
+    ensure!(targets_of_roster(&b)? == serde_json::json!([{ "targets": targets }]));
     // It lasts.
     kill_agent(&a)?;
     hostseal(&a, "enable --timeout 50s")?.expect_code(0)?;

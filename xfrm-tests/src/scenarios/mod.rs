@@ -1,6 +1,7 @@
 //! hostseal on the hosts of the lab: what the product promises, shown on real packets.
 
 mod acquire;
+pub mod alerts;
 mod algorithms;
 mod beside;
 mod bundle;
@@ -106,6 +107,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         crash::ALL,
         paths::ALL,
         memory::ALL,
+        alerts::ALL,
         monitoring::ALL,
         mtu::ALL,
         names::ALL,

@@ -1,0 +1,44 @@
+//! Alerts about hosts whose secret is wrapped by somebody else's key: a and b, watched from a host beside them.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::{Watch, at, freeze};
+use crate::lab::prometheus::ShownPart;
+use crate::lab::{Lab, exporter};
+use crate::scenarios::kms::{order, wrapped_pair};
+
+/// What becomes of a pair whose one end may not make keys any more.
+const OF_THE_PAIR: [&str; 5] = ["Blocked", "Silent", "Negotiating", "KeysNotRenewed", "Problem"];
+
+pub(super) fn all(lab: &mut Lab) -> Result<BTreeSet<String>> {
+    let [a, b, observer] = lab.all();
+    let members = [a.clone(), b];
+    members.iter().try_for_each(exporter::make_group)?;
+    let _runners = wrapped_pair(&members)?;
+    let watch = Watch::start(&observer, &members)?;
+    watch.healthy(&[ShownPart::Host, ShownPart::Wrapped])?;
+    watch.deserves(
+        "what is done with the key cannot be recorded",
+        [at("AuditLinesMissing", &a)],
+        &["Problem"],
+        || freeze(&a, true),
+        || freeze(&a, false),
+    )?;
+    watch.deserves(
+        "the KMS says nothing that can be used",
+        [at("KeyOffline", &a), at("KeyLeaseEnds", &a), at("KeyCut", &a), at("Blocked", &a)],
+        &OF_THE_PAIR,
+        || order(&a, "garbage"),
+        || order(&a, "gives"),
+    )?;
+    watch.deserves(
+        "the KMS denies the key",
+        [at("KeyRevoked", &a), at("KeyCut", &a), at("Blocked", &a), at("Problem", &a)],
+        &OF_THE_PAIR,
+        || order(&a, "denies"),
+        || order(&a, "gives"),
+    )?;
+    Ok(watch.into_shown())
+}
