@@ -2,9 +2,10 @@
 
 mod members;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use super::{Traffic, await_protected, ensure_nothing_of_ours, seal_all, spis_sent};
 use crate::lab::agent::{hostseal, hostseal_all, kill_agent, start_agent, status};
@@ -44,6 +45,7 @@ fn show(show: &Show) -> Result<i32> {
     let mut mixed = Mixed::new(&lab, vec![(&a, &b), (&b, &a), (&b, &c), (&c, &b)]);
 
     mixed.step("enable on all three", false, || seal_all(&cluster, lab.hosts()))?;
+    mixed.step("doctor on b says what the others run", false, || doctor_compares(&b, &[&a, &c]))?;
     mixed.step("traffic and rekeys for 12 s", true, || {
         let captures = [lab.capture(&a)?, lab.capture(&c)?];
         std::thread::sleep(Duration::from_secs(12));
@@ -77,6 +79,35 @@ fn show(show: &Show) -> Result<i32> {
         lab.hosts().iter().try_for_each(ensure_nothing_of_ours)
     })?;
     Ok(mixed.verdict())
+}
+
+/// `doctor` finds nothing that is broken, warns of each version that is not that of `host`, and takes no longer than it may:
+/// it is promised for a machine that has time for it.
+fn doctor_compares(host: &Host, others: &[&Host]) -> Result<()> {
+    const PROMISED: Duration = Duration::from_secs(20);
+    let started = Instant::now();
+    hostseal(host, "--version")?.expect_code(0)?;
+    // A start takes milliseconds.
+    let patience = PROMISED + 20 * started.elapsed();
+    let started = Instant::now();
+    let outcome = hostseal(host, "doctor --json")?.expect_code(0)?;
+    let took = started.elapsed();
+    ensure!(took < patience, "doctor took {took:?}, and may take {patience:?}");
+    let (seen, checks) = (status(host)?, outcome.json()?);
+    let checks = checks["checks"].as_array().context("no checks")?;
+    for other in others {
+        let row = seen.peer(other.v4().into())?;
+        let expected = match row.at("/peer/version") {
+            version if version.is_null() => "unknown",
+            version if version == seen.at("/agent/version") => "ok",
+            _ => "warn",
+        };
+        let is_said = |check: &Value| {
+            check["id"] == "version" && check["node"] == other.name() && check["result"] == expected
+        };
+        ensure!(checks.iter().any(is_said), "{} is not {expected}: {}", other.name(), outcome.stdout);
+    }
+    Ok(())
 }
 
 /// The older revision, as git shows it.
