@@ -63,15 +63,10 @@ impl MetricsPage {
         self.end(value);
     }
 
-    /// A sample whose labels are `ready`, and one more with a word of a closed set.
-    pub fn with(&mut self, ready: &str, more: Option<(&str, impl Display)>, value: u64) {
+    /// A sample whose labels are written already, in two parts.
+    pub fn with(&mut self, [ready, more]: [&str; 2], value: u64) {
         self.begin("");
-        self.text.extend(["{", ready]);
-        if let Some((label, word)) = more {
-            let _ = write!(self.text, ",{label}=\"{word}\"");
-        }
-        self.text.push('}');
-        self.end(value);
+        self.text.extend(["{", ready, more, "} ", itoa::Buffer::new().format(value), "\n"]);
     }
 
     /// A family of one sample.

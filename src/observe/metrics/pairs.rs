@@ -1,4 +1,5 @@
-//! The series of each pair.
+//! The series of each pair. Nearly all of a page with thousands of pairs is this: whatever its lines share is put into
+//! words once.
 
 use std::fmt::Display;
 
@@ -6,10 +7,7 @@ use super::kinds;
 use super::page::{Kind, MetricsPage, Word, write_labels};
 use crate::observe::figures::PairFigures;
 use crate::observe::status::Encapsulation;
-use crate::types::{RowState, Traffic, UnixTime};
-
-/// No label beside those of the pair.
-const NONE: Option<(&str, &str)> = None;
+use crate::types::{Family, RowState, SaErrors, Traffic, UnixTime};
 
 /// Writes them, and whether there are any.
 pub fn write(page: &mut MetricsPage, pairs: Option<&[PairFigures]>) {
@@ -27,6 +25,11 @@ pub fn write(page: &mut MetricsPage, pairs: Option<&[PairFigures]>) {
     PairPages { page, pairs: &named }.write();
 }
 
+/// A label behind those of the pair, with a word of a closed set.
+fn label(name: &str, word: impl Display) -> String {
+    format!(",{name}=\"{word}\"")
+}
+
 struct PairPages<'a> {
     page: &'a mut MetricsPage,
     pairs: &'a [(&'a str, &'a PairFigures)],
@@ -34,19 +37,26 @@ struct PairPages<'a> {
 
 impl PairPages<'_> {
     fn write(mut self) {
-        self.family(Kind::Gauge, "info", "The pair.", |pair| Some((("family", Word(pair.family())), 1)));
+        let families = [Family::V4, Family::V6].map(|family| (family, label("family", Word(family))));
+        self.family(Kind::Gauge, "info", "The pair.", |pair| {
+            let own = pair.family();
+            families.iter().filter(move |(family, _)| *family == own).map(|(_, label)| (label, 1))
+        });
+        let states = RowState::ALL.map(|state| (state, label("state", state)));
         self.family(Kind::Gauge, "state", "1 for the state of the pair.", |pair| {
-            RowState::ALL.map(|state| (("state", state), u64::from(state == pair.state)))
+            let own = pair.state;
+            states.iter().map(move |(state, label)| (label, u64::from(*state == own)))
         });
         self.family(Kind::Gauge, "reason_info", "Why the pair is neither protected nor off.", |pair| {
-            Some((("code", Word(pair.reason?)), 1))
+            pair.reason.map(|reason| (label("code", Word(reason)), 1))
         });
+        let [none, udp] = ["none", "udp"].map(|kind| label("kind", kind));
         self.family(Kind::Gauge, "encapsulation_info", "What ESP is wrapped in.", |pair| {
             let kind = match pair.encapsulation {
-                Encapsulation::None => "none",
-                Encapsulation::Udp => "udp",
+                Encapsulation::None => &none,
+                Encapsulation::Udp => &udp,
             };
-            Some((("kind", kind), 1))
+            Some((kind, 1))
         });
         self.time("state_since", "Since when the pair is in its state.", |pair| pair.since);
         for (way, word, of) in [
@@ -59,13 +69,15 @@ impl PairPages<'_> {
             let help = format!("Packets {word} through the SAs of the pair.");
             self.value(Kind::Counter, &format!("{way}_packets_total"), &help, |pair| Some(of(pair).packets));
         }
+        let errors = kinds(SaErrors::default()).map(|(kind, _)| label("kind", kind));
         self.family(Kind::Counter, "errors_total", "Packets that the SAs of the pair refused.", |pair| {
-            kinds(pair.errors).map(|(kind, count)| (("kind", kind), count))
+            errors.iter().zip(kinds(pair.errors).map(|(_, count)| count))
         });
         let help = "When the other host last gave a sign of life: by a packet (esp), or inside IKE (ike).";
+        let [esp, ike] = ["esp", "ike"].map(|via| label("via", via));
         self.family(Kind::Gauge, "last_heard_timestamp_seconds", help, |pair| {
-            let heard = [("esp", pair.heard_esp), ("ike", pair.heard_ike)];
-            heard.into_iter().filter_map(|(via, at)| Some((("via", via), at?.0)))
+            let heard = [(&esp, pair.heard_esp), (&ike, pair.heard_ike)];
+            heard.into_iter().filter_map(|(via, at)| Some((via, at?.0)))
         });
         self.time("rekey_due", "When the keys of the pair are to be replaced.", |pair| pair.rekey_due);
         self.time("expiry", "When the keys of the pair end, if nobody replaces them.", |pair| pair.expiry);
@@ -78,27 +90,22 @@ impl PairPages<'_> {
 
     /// A family whose samples have no label beside those of the pair.
     fn value(&mut self, kind: Kind, name: &str, help: &str, value: impl Fn(&PairFigures) -> Option<u64>) {
-        self.begin(kind, name, help);
-        for (ends, pair) in self.pairs {
-            value(pair).into_iter().for_each(|value| self.page.with(ends, NONE, value));
-        }
+        self.family(kind, name, help, |pair| value(pair).map(|value| ("", value)));
     }
 
-    /// A family with samples for each pair, each of which has one label more.
-    fn family<W: Display, S: IntoIterator<Item = ((&'static str, W), u64)>>(
+    /// A family with samples for each pair, each with its label beside those of the pair.
+    fn family<L: AsRef<str>, S: IntoIterator<Item = (L, u64)>>(
         &mut self,
         kind: Kind,
         name: &str,
         help: &str,
         samples: impl Fn(&PairFigures) -> S,
     ) {
-        self.begin(kind, name, help);
-        for (ends, pair) in self.pairs {
-            samples(pair).into_iter().for_each(|(more, value)| self.page.with(ends, Some(more), value));
-        }
-    }
-
-    fn begin(&mut self, kind: Kind, name: &str, help: &str) {
         self.page.family(kind, &format!("pair_{name}"), help);
+        for (ends, pair) in self.pairs {
+            for (label, value) in samples(pair) {
+                self.page.with([ends, label.as_ref()], value);
+            }
+        }
     }
 }
