@@ -2,10 +2,11 @@
 //! for traffic until then: what was told would be taken back, which monitoring systems read as a counter that began anew.
 //! So it stands still for them until there is more. The totals themselves stay exact.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::observe::Figures;
+use crate::observe::figures::PairFigures;
 use crate::types::Traffic;
 
 /// What of a pair can be probes that this host has not heard of: whatever is more has begun anew.
@@ -22,13 +23,16 @@ impl ToldTraffic {
     /// Has these figures take back nothing for probes.
     pub(super) fn hold(&mut self, figures: &mut Figures) {
         if let Some(pairs) = &mut figures.pairs {
-            let mut told = BTreeMap::new();
-            for pair in pairs {
-                let ends = (pair.local, pair.remote);
-                pair.rx = held(self.pairs.get(&ends).copied().unwrap_or_default(), pair.rx, 1);
-                told.insert(ends, pair.rx);
+            let ends = |pair: &PairFigures| (pair.local, pair.remote);
+            for pair in pairs.iter_mut() {
+                let told = self.pairs.entry(ends(pair)).or_default();
+                pair.rx = held(*told, pair.rx, 1);
+                *told = pair.rx;
             }
-            self.pairs = told;
+            if self.pairs.len() > pairs.len() {
+                let there: BTreeSet<_> = pairs.iter().map(ends).collect();
+                self.pairs.retain(|ends, _| there.contains(ends));
+            }
         }
         if let Some(volume) = &mut figures.volume {
             volume.rx = held(self.host, volume.rx, figures.summary.peers);

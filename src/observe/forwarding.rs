@@ -15,7 +15,7 @@ const NAMED: usize = 4;
 /// What this host would pass on in the clear between its other interfaces and hosts that it is sealed with. Whether it
 /// does, nobody counts; that it could is what can be told.
 pub fn problem(config: &Config, node: &Node, system: &Forwarding) -> Option<Problem> {
-    if config.protection.forwarded == Forwarded::Block {
+    if config.protection.forwarded == Forwarded::Block || !(system.ipv4 || system.ipv6) {
         return None;
     }
     let pairs = config.pairs(node);
