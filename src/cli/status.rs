@@ -151,6 +151,7 @@ pub(super) fn from_kernel(file: &Path, config: &Config, no_answer: NoAnswer) -> 
         kernel: kernel.sight(),
         statistics: &statistics,
         saved: &saved,
+        totals: &saved.pairs,
         agent: match no_answer {
             NoAnswer::Gone => Agent::Gone { remedy, boot: boot.as_ref() },
             NoAnswer::Hangs(pid) => {

@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::beside::beside;
 use crate::store::{HostRecord, PairRecord};
 use crate::types::{Direction, Pair, SaErrors, SaId, SaReading, Traffic, UnixTime, Volume};
 
@@ -51,21 +52,18 @@ impl LiveSa {
         counted.minus(self.probes)
     }
 
-    /// What it has counted: that and `errors` were read by now.
-    fn volume(&self, counted: Traffic, errors: SaErrors) -> Volume {
-        self.of_direction(self.traffic(counted), errors)
-    }
-
-    fn of_direction(&self, traffic: Traffic, errors: SaErrors) -> Volume {
-        match self.direction {
-            Direction::In => Volume { rx: traffic, errors, ..Volume::default() },
-            Direction::Out => Volume { tx: traffic, errors, ..Volume::default() },
-        }
+    /// What it has counted, as it was read by now.
+    fn volume(&self, reading: &SaReading) -> Volume {
+        Volume::of(self.direction, self.traffic(reading.into()), reading.into())
     }
 
     /// The same, as far as it was read. A probe since then is not among that.
     fn noted(&self) -> Volume {
-        self.of_direction(self.told, self.refused)
+        Volume::of(self.direction, self.told, self.refused)
+    }
+
+    fn note(&mut self, reading: &SaReading) {
+        (self.told, self.refused) = (self.traffic(reading.into()), reading.into());
     }
 }
 
@@ -147,10 +145,8 @@ impl Accounts {
 
     /// All that went through the SAs of this host, of which there are `sas`.
     pub fn volume(&self, sas: &BTreeMap<SaId, SaReading>) -> Volume {
-        let live = self.live.iter().map(|(id, live)| match sas.get(id) {
-            Some(reading) => live.volume(reading.into(), reading.into()),
-            None => live.noted(),
-        });
+        let live = beside(&self.live, sas)
+            .map(|(_, live, reading)| reading.map_or_else(|| live.noted(), |it| live.volume(it)));
         let past = self.past.values().map(|past| past.volume);
         past.chain(live).fold(self.host.gone, Volume::plus).minus(self.host.before)
     }
@@ -158,7 +154,7 @@ impl Accounts {
     /// What went through the SAs of a pair that are there.
     fn live_volume(&self, pair: Pair, sas: &BTreeMap<SaId, SaReading>) -> Volume {
         let live = self.live.iter().filter(|(_, live)| live.pair == pair);
-        let counted = live.filter_map(|(id, live)| sas.get(id).map(|it| live.volume(it.into(), it.into())));
+        let counted = live.filter_map(|(id, live)| sas.get(id).map(|it| live.volume(it)));
         counted.fold(Volume::default(), Volume::plus)
     }
 
@@ -170,9 +166,12 @@ impl Accounts {
         HostRecord { told: self.volume(&BTreeMap::new()), gone, ..self.host }
     }
 
-    /// When an SA was made.
-    pub fn born(&self, id: SaId) -> Option<Instant> {
-        self.live.get(&id).map(|live| live.born)
+    /// Those of `sas` that are counting, and when each was made.
+    pub fn with_birth<'a>(
+        &'a self,
+        sas: &'a mut BTreeMap<SaId, SaReading>,
+    ) -> impl Iterator<Item = (&'a mut SaReading, Instant)> {
+        beside(sas, &self.live).filter_map(|(_, reading, live)| Some((reading, live?.born)))
     }
 
     /// A probe went through an SA.
@@ -185,7 +184,16 @@ impl Accounts {
     /// What an SA has counted up to now.
     pub fn note(&mut self, reading: &SaReading) {
         if let Some(live) = self.live.get_mut(&reading.id) {
-            (live.told, live.refused) = (live.traffic(reading.into()), reading.into());
+            live.note(reading);
+        }
+    }
+
+    /// The same of all that there are.
+    pub fn note_all(&mut self, present: &BTreeMap<SaId, SaReading>) {
+        for (_, live, reading) in beside(&mut self.live, present) {
+            if let Some(reading) = reading {
+                live.note(reading);
+            }
         }
     }
 
@@ -214,16 +222,6 @@ impl Accounts {
     /// The record of each pair: its totals over the SAs that are gone, the SAs that count, and how much of their
     /// figures are probes.
     pub fn records(&self) -> BTreeMap<Pair, PairRecord> {
-        self.records_with(|_, live| Some(live.probes))
-    }
-
-    /// The same for whom the kernel has shown these SAs. One that is not there counts as it was read last.
-    pub fn records_beside(&self, sas: &BTreeMap<SaId, SaReading>) -> BTreeMap<Pair, PairRecord> {
-        self.records_with(|id, live| sas.contains_key(id).then_some(live.probes))
-    }
-
-    /// `probes` are those among the figures of an SA, where it is there.
-    fn records_with(&self, probes: impl Fn(&SaId, &LiveSa) -> Option<Traffic>) -> BTreeMap<Pair, PairRecord> {
         let record = |past: &Past| PairRecord {
             tx: past.volume.tx,
             rx: past.volume.rx,
@@ -236,20 +234,23 @@ impl Accounts {
             self.past.iter().map(|(pair, past)| (*pair, record(past))).collect();
         for (id, live) in &self.live {
             let record = records.entry(live.pair).or_default();
-            if let Some(probes) = probes(id, live) {
-                let of_record = match live.direction {
-                    Direction::In => &mut record.probes_rx,
-                    Direction::Out => &mut record.probes_tx,
-                };
-                of_record.insert(id.spi, probes);
-            } else {
-                let Volume { tx, rx, errors } = live.noted();
-                record.tx = record.tx.plus(tx);
-                record.rx = record.rx.plus(rx);
-                record.errors = record.errors.plus(errors);
-            }
+            let of_record = match live.direction {
+                Direction::In => &mut record.probes_rx,
+                Direction::Out => &mut record.probes_tx,
+            };
+            of_record.insert(id.spi, live.probes);
         }
         records
+    }
+
+    /// What each pair has counted by now, where the kernel holds `sas`.
+    pub fn with<'a>(&'a self, sas: &BTreeMap<SaId, SaReading>) -> AccountsNow<'a> {
+        let mut lost: BTreeMap<Pair, Volume> = BTreeMap::new();
+        for (_, live, _) in beside(&self.live, sas).filter(|(.., reading)| reading.is_none()) {
+            let lost = lost.entry(live.pair).or_default();
+            *lost = lost.plus(live.noted());
+        }
+        AccountsNow { accounts: self, lost }
     }
 
     /// SAs that are counting.
@@ -267,8 +268,8 @@ impl Accounts {
     /// not count as sent; those of the peer are signs of life.
     pub fn moved(&mut self, present: &BTreeMap<SaId, SaReading>) -> BTreeMap<Pair, Moved> {
         let mut moved: BTreeMap<Pair, Moved> = BTreeMap::new();
-        for (id, live) in &mut self.live {
-            let Some(reading) = present.get(id) else { continue };
+        for (_, live, reading) in beside(&mut self.live, present) {
+            let Some(reading) = reading else { continue };
             let packets = match live.direction {
                 Direction::In => reading.packets,
                 Direction::Out => reading.packets.saturating_sub(live.probes.packets),
@@ -286,6 +287,26 @@ impl Accounts {
             }
         }
         moved
+    }
+}
+
+/// All SAs and totals, beside what a kernel holds.
+pub struct AccountsNow<'a> {
+    accounts: &'a Accounts,
+    /// What SAs had counted that it does not hold any more, and whose last figures did not come.
+    lost: BTreeMap<Pair, Volume>,
+}
+
+impl AccountsNow<'_> {
+    /// What went through all SAs of `pair`, of which the kernel holds `sas`, and since when that is counted.
+    pub fn of(&self, pair: Pair, sas: &[&SaReading]) -> (Volume, Option<UnixTime>) {
+        let Past { volume, before, since } = self.accounts.past.get(&pair).copied().unwrap_or_default();
+        let lost = self.lost.get(&pair).copied().unwrap_or_default();
+        let live = sas.iter().map(|sa| match self.accounts.live.get(&sa.id) {
+            Some(live) => live.volume(sa),
+            None => Volume::of(sa.direction(pair), (*sa).into(), (*sa).into()),
+        });
+        (live.fold(volume.plus(lost), Volume::plus).minus(before), since)
     }
 }
 
@@ -324,7 +345,11 @@ mod tests {
     }
 
     fn total(accounts: &Accounts, direction: Direction, live: &[&SaReading]) -> u64 {
-        accounts.records_beside(&readings(live))[&pair()].total(direction, live, pair()).packets
+        let (volume, _) = accounts.with(&readings(live)).of(pair(), live);
+        match direction {
+            Direction::Out => volume.tx.packets,
+            Direction::In => volume.rx.packets,
+        }
     }
 
     #[test]
@@ -462,7 +487,8 @@ mod tests {
         after.restore(pair(), &PairRecord::default(), UnixTime(6));
         assert_eq!(sent(&after, &[]), 12);
         // An agent that no longer knows a pair of the file.
-        let (records, host) = (accounts.records_beside(&readings(&[])), accounts.host_record(|_| true));
+        accounts.end(&second);
+        let (records, host) = (accounts.records(), accounts.host_record(|_| true));
         let after = Accounts::resume(host, records.values().cloned());
         assert_eq!(sent(&after, &[]), 12);
     }

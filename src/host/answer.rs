@@ -114,15 +114,11 @@ impl Host {
     ) -> anyhow::Result<T> {
         let (now, wall) = (self.moment.now, self.moment.wall);
         let mut read = self.read_kernel(now, system, scrutiny)?;
-        let mut records = None;
         if let Some(core) = &mut self.core {
             core.set_clock(now, wall);
             core.listen(now, &read.sas);
             core.date(now, wall, &mut read.sas);
-            records = Some(core.records_beside(&read.sas, now, wall));
         }
-        let saved = records.map(|records| self.saved.with_pairs(records));
-        let saved = saved.as_ref().unwrap_or(&self.saved);
         let present = system.here()?.present;
         let facts = system.facts(&self.setup)?;
         let mut found = Vec::new();
@@ -135,6 +131,7 @@ impl Host {
         }
         found.extend(self.store_problems());
         let secret_id = self.secrets.as_ref().and_then(Secrets::id);
+        let of_core = self.core.as_ref().map(|core| core.totals(&read.sas, now, wall));
         let evidence = Evidence {
             now: wall,
             config,
@@ -143,7 +140,11 @@ impl Host {
             present: &present,
             kernel: read.sight(self.core.as_ref()),
             statistics: &facts.statistics,
-            saved,
+            saved: &self.saved,
+            totals: match &of_core {
+                Some(totals) => totals,
+                None => &self.saved.pairs,
+            },
             agent: Agent::Answers { pid: facts.pid, snapshot: &self.snapshot_of(now, scrutiny, |_| true) },
         };
         let volume = match &self.core {

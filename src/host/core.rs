@@ -20,6 +20,7 @@ mod reconfigure;
 mod settle;
 mod silence;
 mod sizing;
+mod totals;
 mod unsent;
 mod view;
 mod why;

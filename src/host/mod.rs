@@ -43,6 +43,7 @@ mod alerts;
 mod answer;
 mod audit;
 mod begin;
+mod beside;
 mod cluster;
 pub mod core;
 mod doctor;

@@ -28,6 +28,7 @@ pub mod snapshot;
 pub mod sources;
 pub mod status;
 pub mod strangers;
+pub mod totals;
 pub mod unpaired;
 pub mod wrapping;
 

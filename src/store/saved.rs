@@ -190,21 +190,6 @@ struct SavedPair {
 }
 
 impl Saved {
-    /// The same, but of the pairs this is known.
-    pub fn with_pairs(&self, pairs: BTreeMap<Pair, PairRecord>) -> Self {
-        Self {
-            protection: self.protection,
-            leaving: self.leaving,
-            trial: self.trial.clone(),
-            node: self.node.clone(),
-            followed: self.followed,
-            pairs,
-            volume: self.volume,
-            lease: self.lease.clone(),
-            ppks_required_since: self.ppks_required_since,
-        }
-    }
-
     /// Ends a trial that is over at `boot`, as if the operator had gone back to the clear. Says whether it did.
     pub fn end_trial(&mut self, boot: &Boot) -> bool {
         let over = self.trial.as_ref().is_some_and(|trial| trial.left(boot).is_none());

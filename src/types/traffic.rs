@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SaReading;
+use super::{Direction, SaReading};
 
 /// Bytes and packets as the kernel counts them: without the IP header and ESP's own overhead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -80,6 +80,14 @@ pub struct Volume {
 }
 
 impl Volume {
+    /// What went through an SA of this direction, and what it refused.
+    pub fn of(direction: Direction, traffic: Traffic, errors: SaErrors) -> Volume {
+        match direction {
+            Direction::In => Volume { rx: traffic, errors, ..Volume::default() },
+            Direction::Out => Volume { tx: traffic, errors, ..Volume::default() },
+        }
+    }
+
     /// The sum.
     pub fn plus(self, other: Volume) -> Volume {
         Volume {

@@ -117,6 +117,7 @@ impl Place {
             kernel: kernel.sight(),
             statistics: &[].into(),
             saved: &saved,
+            totals: &saved.pairs,
             agent: Agent::Answers { pid: 41, snapshot: &Snapshot { protection, ..Snapshot::default() } },
         };
         let mut status = status::status(evidence, None);

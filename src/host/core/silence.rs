@@ -78,7 +78,7 @@ impl Core {
 
     /// What the counters of all SAs say, and what the key exchange has heard.
     pub fn listen(&mut self, now: Instant, sas: &BTreeMap<SaId, SaReading>) {
-        sas.values().for_each(|reading| self.accounts.note(reading));
+        self.accounts.note_all(sas);
         let before = self.listened.replace(now).unwrap_or(now);
         for pair in self.pairs().keys().copied().collect::<Vec<_>>() {
             if let Some(at) = self.engine.heard(pair) {

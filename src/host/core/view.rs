@@ -106,39 +106,16 @@ impl Core {
 
     /// What is to be remembered of each pair; `wall` is the time of day at `now`.
     pub fn records(&self, now: Instant, wall: UnixTime) -> BTreeMap<Pair, PairRecord> {
-        let mut records = self.dated(self.accounts.records(), now, wall);
-        for (pair, machine) in self.pairs.machines() {
-            let settled = machine.settled_child();
-            let proven = settled.and_then(|in_spi| self.engine.proven(now, *pair, in_spi));
-            let proven = proven.or_else(|| self.proven.get(pair).cloned());
-            records.entry(*pair).or_default().proven = proven;
-        }
-        records
-    }
-
-    /// The same, without what keys rest on, for whom the kernel has shown these SAs: what it does not hold any more counts
-    /// nothing.
-    pub fn records_beside(
-        &self,
-        sas: &BTreeMap<SaId, SaReading>,
-        now: Instant,
-        wall: UnixTime,
-    ) -> BTreeMap<Pair, PairRecord> {
-        self.dated(self.accounts.records_beside(sas), now, wall)
-    }
-
-    fn dated(
-        &self,
-        mut records: BTreeMap<Pair, PairRecord>,
-        now: Instant,
-        wall: UnixTime,
-    ) -> BTreeMap<Pair, PairRecord> {
+        let mut records = self.accounts.records();
         records.retain(|pair, _| self.pairs.get(*pair).is_some());
         for (pair, machine) in self.pairs.machines() {
             let record = records.entry(*pair).or_default();
             record.sealed = machine.is_saved_as_sealed();
             let age = now.saturating_duration_since(machine.since());
             record.since = Some(wall.before(age));
+            let settled = machine.settled_child();
+            let proven = settled.and_then(|in_spi| self.engine.proven(now, *pair, in_spi));
+            record.proven = proven.or_else(|| self.proven.get(pair).cloned());
         }
         records
     }
@@ -146,8 +123,7 @@ impl Core {
     /// Dates `sas` by the clock that nobody sets. The kernel says when an SA was made by the one that can be set, and
     /// does not go by it to end an SA (docs/kernel.md, fact 12). `wall` is the time of day at `now`.
     pub fn date(&self, now: Instant, wall: UnixTime, sas: &mut BTreeMap<SaId, SaReading>) {
-        for (id, reading) in sas {
-            let Some(born) = self.accounts.born(*id) else { continue };
+        for (reading, born) in self.accounts.with_birth(sas) {
             let age = now.saturating_duration_since(born).as_secs();
             // Where the clock was set back, the kernel waits until it says so.
             if reading.hard_seconds.is_none_or(|hard| age < hard) {

@@ -3,6 +3,7 @@
 use super::kernel::{Leaves, SimKernel};
 use super::world::{Tally, World};
 use crate::host::core::ToldReason;
+use crate::observe::totals::TotalsTable as _;
 use crate::protect::PairMachine;
 use crate::types::{Direction, RowState, SaId, SaReading};
 
@@ -76,7 +77,11 @@ impl World {
         };
         let live: Vec<&SaReading> = host.kernel.state.sas.values().filter(|sa| sa.is_between(pair)).collect();
         let sas = &host.kernel.state.sas;
-        core.records_beside(sas, self.now, self.wall())[&pair].total(direction, &live, pair).packets
+        let volume = core.totals(sas, self.now, self.wall()).totals(pair, &live).volume;
+        match direction {
+            Direction::In => volume.rx.packets,
+            Direction::Out => volume.tx.packets,
+        }
     }
 
     pub(super) fn is_saved_as_sealed(&self, from: usize, to: usize) -> bool {

@@ -8,12 +8,13 @@ use super::{AgentInfo, Outlook, PeerRow, SCHEMA, Status, notes};
 use crate::config::{Config, Node};
 use crate::observe::Snapshot;
 use crate::observe::snapshot::PairSnapshot;
+use crate::observe::totals::TotalsTable;
 use crate::store::Saved;
 use crate::types::generation::VERSION;
 use crate::types::{Boot, KernelSight, NodeName, Pair, Problem, UnixTime};
 
 /// What is known of a host.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Evidence<'a> {
     /// The time of day.
     pub now: UnixTime,
@@ -31,6 +32,8 @@ pub struct Evidence<'a> {
     pub statistics: &'a BTreeMap<String, u64>,
     /// What is remembered: by the agent, or by the last one.
     pub saved: &'a Saved,
+    /// What was counted of each pair.
+    pub totals: &'a dyn TotalsTable,
     /// The agent.
     pub agent: Agent<'a>,
 }

@@ -5,10 +5,10 @@ use super::{Encapsulation, PpkInKeys, SaState, fate, standing};
 use crate::identity::PpkUse;
 use crate::observe::snapshot::{PairSnapshot, RowReason};
 use crate::observe::strangers::Overruled;
-use crate::store::PairRecord;
+use crate::observe::totals::PairTotals;
 use crate::types::{
-    Action, Direction, NodeName, Pair, PolicyDirection, PolicyId, Protection, ReasonCode, RowState, SaErrors,
-    SaId, SaReading, SasByEnds, Traffic, UnixTime, ours,
+    Action, Direction, NodeName, Pair, PolicyDirection, PolicyId, Protection, ReasonCode, RowState, SaId,
+    SaReading, SasByEnds, UnixTime, Volume, ours,
 };
 
 /// How a pair stands.
@@ -30,12 +30,8 @@ pub struct PairSight<'a> {
     pub sas: Vec<&'a SaReading>,
     /// The one of them that its packets leave by.
     pub used: Option<&'a SaReading>,
-    /// Sent, over all SAs.
-    pub tx: Traffic,
-    /// Received, over all SAs.
-    pub rx: Traffic,
-    /// Refused, over all SAs.
-    pub errors: SaErrors,
+    /// What went through all its SAs.
+    pub volume: Volume,
     /// When counting began.
     pub totals_since: Option<UnixTime>,
     /// When a packet came through an SA last, or a message inside IKE.
@@ -56,8 +52,7 @@ impl<'a> PairSight<'a> {
         sas: &SasByEnds<'a>,
         overruled: &Overruled,
     ) -> Self {
-        let (default, known) = (PairRecord::default(), evidence.known(pair));
-        let record = evidence.saved.pairs.get(&pair).unwrap_or(&default);
+        let known = evidence.known(pair);
         let heard = known.and_then(|known| known.heard);
         let kernel = match evidence.saved.protection {
             Protection::Off => RowState::Off,
@@ -69,19 +64,18 @@ impl<'a> PairSight<'a> {
         let last_used = inbound().filter_map(|sa| sa.last_used).max().map(UnixTime);
         let last_heard_esp = heard.and_then(|heard| heard.esp).or(last_used);
         let last_heard = heard.and_then(|heard| heard.ike).max(last_heard_esp);
+        let PairTotals { since, volume, totals_since } = evidence.totals.totals(pair, &sas);
         let (state, reason) = standing::of(evidence, pair, kernel, last_heard);
         Self {
             node,
             pair,
             state,
             reason,
-            since: record.since,
+            since,
             known,
             used: outbound_in_use(evidence, pair),
-            tx: record.total(Direction::Out, &sas, pair),
-            rx: record.total(Direction::In, &sas, pair),
-            errors: record.refused(&sas, pair),
-            totals_since: record.totals_since.filter(|_| record.is_whole(&sas, pair)),
+            volume,
+            totals_since,
             last_heard,
             last_heard_esp,
             // Nothing says which inbound SA the other end uses: the newest counts as active.

@@ -125,6 +125,7 @@ fn with_evidence<T>(
         kernel: kernel.sight(),
         statistics: &statistics,
         saved,
+        totals: &saved.pairs,
         agent,
     })
 }
