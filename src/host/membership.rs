@@ -5,7 +5,7 @@
 
 mod machines;
 mod refused;
-mod strangers;
+mod stand_ins;
 mod welcome;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use self::machines::{MachineStart, MachineVerdict, Machines};
 use self::refused::Refusals;
 pub use self::refused::{Annoyance, Nuisance};
-use self::strangers::Strangers;
+use self::stand_ins::StandIns;
 use self::welcome::Welcome;
 use crate::identity::{PrivateKey, PublicKey};
 use crate::ike::reason::Reason;
@@ -78,7 +78,7 @@ pub struct Membership {
     /// Those that are talked to until they know that this is over, or until then: they are out, or this node is.
     parting: BTreeMap<EntryId, Instant>,
     machines: Machines,
-    strangers: Strangers,
+    stand_ins: StandIns,
     /// What members have said aside, and nobody has looked at.
     asides: VecDeque<(EntryId, Vec<u8>)>,
     /// Some other member has said what its roster is, or there was none when this one began.
@@ -131,7 +131,7 @@ impl Membership {
             known: BTreeMap::new(),
             parting: BTreeMap::new(),
             machines: Machines::default(),
-            strangers: Strangers::default(),
+            stand_ins: StandIns::default(),
             asides: VecDeque::new(),
             heard,
             unsaved: false,
@@ -223,13 +223,13 @@ impl Membership {
 
     /// Whether whoever has the keys of this member has said that it belongs to another cluster.
     pub fn is_elsewhere(&self, now: Instant, line: EntryId) -> bool {
-        self.strangers.is_elsewhere(now, line)
+        self.stand_ins.is_elsewhere(now, line)
     }
 
     /// Why somebody who has answered in the place of this member is not talked to: one end has not taken the other's proof, or
     /// it takes part in no cluster. Whoever is on the path can make it so.
     pub fn unproven(&self, line: EntryId) -> Option<&Reason> {
-        self.strangers.unproven(line)
+        self.stand_ins.unproven(line)
     }
 
     /// What this member goes on sending that is refused.
@@ -357,7 +357,7 @@ impl Membership {
             }
         }
         self.machines.retain(|line| self.known.contains_key(&line));
-        self.strangers.retain(|line| self.known.contains_key(&line));
+        self.stand_ins.retain(|line| self.known.contains_key(&line));
         (self.kept, self.near) = (wanted, near);
         self.tell(now, engine);
     }
@@ -385,7 +385,7 @@ impl Membership {
                 self.parting.entry(line).and_modify(|until| *until = now);
                 self.decide(now, engine);
             }
-            ControlEvent::Failed { failure, .. } => self.strangers.note_failure(line, failure),
+            ControlEvent::Failed { failure, .. } => self.stand_ins.note_failure(line, failure),
         }
         self.tell(now, engine);
     }
@@ -502,7 +502,7 @@ impl Membership {
     ) {
         let Some(mark) = MemberMark::read(mark) else { return engine.refuse(now, session) };
         if mark.cluster != self.mark.cluster {
-            self.strangers.note_elsewhere(now, line);
+            self.stand_ins.note_elsewhere(now, line);
             return engine.refuse(now, session);
         }
         let start = MachineStart::from(mark);
@@ -540,7 +540,7 @@ impl Membership {
             return;
         }
         self.machines.note_admitted(now, line, start);
-        self.strangers.forget(line);
+        self.stand_ins.forget(line);
         if !self.near.contains(&pair) {
             self.check_at.get_or_insert(now + CALL);
         }

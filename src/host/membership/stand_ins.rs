@@ -13,14 +13,14 @@ const ELSEWHERE_SHOWN: Duration = Duration::from_secs(15 * 60);
 
 /// Those who have answered in the place of members, and were not taken for them.
 #[derive(Debug, Default)]
-pub(super) struct Strangers {
+pub(super) struct StandIns {
     /// The members whose keys somebody has who belongs to another cluster, and when that was seen last.
     elsewhere: BTreeMap<EntryId, Instant>,
     /// Why the last attempt to talk to a member has failed, where somebody has answered.
     unproven: BTreeMap<EntryId, Reason>,
 }
 
-impl Strangers {
+impl StandIns {
     /// Whoever has the keys of this member says that it belongs to another cluster.
     pub(super) fn note_elsewhere(&mut self, now: Instant, line: EntryId) {
         self.elsewhere.insert(line, now);
