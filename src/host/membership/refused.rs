@@ -20,6 +20,8 @@ const LASTS: Duration = Duration::from_secs(60);
 /// How long too many pages come without a pause before a member is named. What a page may hold and how many are taken
 /// in a second let a sound one tell a whole roster in half a minute; and where rosters stay apart, it pauses in between.
 const FLOODS: Duration = Duration::from_secs(120);
+/// A member that brings more than so many entries that are taken has something to tell. Who is no admin can say less of itself.
+const NEWS_A_SECOND: u64 = 1;
 /// What comes no later than this after the last is no pause: of pages that are too many, and of entries that are refused.
 /// Members whose rosters differ tell each other again after 16 s at most.
 const FLOOD_PAUSE: Duration = Duration::from_secs(5);
@@ -61,6 +63,8 @@ struct Streak {
     begun: Instant,
     last: Instant,
     count: u64,
+    /// How many entries of the member were taken meanwhile.
+    taken: u64,
 }
 
 impl Annoyance {
@@ -121,12 +125,15 @@ impl Refusals {
             Some(IgnoredBecause::Unreadable) => self.counts.pages_unreadable += 1,
             None => {}
         }
+        if let Some(flood) = self.streaks.get_mut(&(line, Nuisance::Floods)) {
+            flood.taken = flood.taken.saturating_add(carried.merged.taken as u64);
+        }
         if noted.is_empty() {
             return None;
         }
         self.streaks.retain(|(_, what), streak| !streak.is_over(now, *what));
         for (what, how_many) in &noted {
-            let begun = Streak { begun: now, last: now, count: 0 };
+            let begun = Streak { begun: now, last: now, count: 0, taken: 0 };
             let streak = self.streaks.entry((line, *what)).or_insert(begun);
             (streak.last, streak.count) = (now, streak.count.saturating_add(*how_many));
         }
@@ -190,8 +197,10 @@ impl Streak {
             Nuisance::Floods => FLOODS,
             Nuisance::Strange => LASTS,
         };
-        let lasted = self.last.saturating_duration_since(self.begun) >= lasts;
-        lasted && now.saturating_duration_since(self.last) <= OVER
+        let time = self.last.saturating_duration_since(self.begun);
+        // Who brings so much that is new has it from an admin that does not stop.
+        let tells = what == Nuisance::Floods && self.taken > time.as_secs() * NEWS_A_SECOND;
+        time >= lasts && !tells && now.saturating_duration_since(self.last) <= OVER
     }
 }
 
@@ -294,6 +303,21 @@ mod tests {
             refusals.note(begin + SECOND * second, line(1), &carried, |_| false);
         }
         assert_eq!(refusals.of_member(begin + SECOND * 3600, line(1)), None, "rosters that stay apart");
+    }
+
+    /// An admin that has gone bad changes the settings all the time, and sound members pass that on.
+    #[test]
+    fn who_passes_on_a_flood_of_news_is_not_named_for_it() {
+        let (mut refusals, begin) = (Refusals::default(), Instant::now());
+        let too_many = Carried { ignored: Some(IgnoredBecause::TooMany), ..Carried::default() };
+        let merged = Merged { taken: 2, refused: BTreeMap::new() };
+        let news = Carried { merged, ..Carried::default() };
+        for second in 0..600 {
+            refusals.note(begin + SECOND * second, line(1), &too_many, |_| false);
+            refusals.note(begin + SECOND * second, line(1), &news, |_| false);
+        }
+        assert_eq!(refusals.of_member(begin + SECOND * 600, line(1)), None);
+        assert_eq!(refusals.counts().pages_too_many, 600);
     }
 
     /// What any number of members do leaves nothing behind.
