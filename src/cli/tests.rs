@@ -147,7 +147,8 @@ fn the_grammar_knows_the_contract() {
         "join - --node c --address 10.0.0.3,fd00::3 --timeout 2m --json",
         "token create",
         "token create c --admin --ttl 10m --within 10.0.0.0/16 --within fd00::/64 --json",
-        "add db --address 10.0.0.9 --address fd00::9 --json",
+        "add db --address 10.0.0.9 --address fd00::9 --public-key \
+         MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE= --json",
         "remove c --compromised --json",
         "leave --json",
         "admin add b --json",
