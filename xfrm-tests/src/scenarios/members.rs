@@ -24,7 +24,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("members::a_trial_goes_back_with_its_node_dead", 3, a_trial_goes_back),
     Test::new("members::who_was_rebooted_meanwhile_catches_up", 3, who_was_rebooted),
     Test::new("members::a_token_is_good_once", 4, a_token_is_good_once),
-    Test::new("members::two_sides_of_a_broken_link_come_to_one_roster", 5, two_sides).within(300),
+    Test::new("members::two_sides_of_a_broken_link_come_to_one_roster", 5, two_sides).within(400),
     Test::new("members::settings_come_to_all", 3, settings_come_to_all),
     Test::new("members::settings_are_shown_before_and_go_back_unless_confirmed", 3, settings_on_trial),
 ];
