@@ -131,14 +131,20 @@ fn wrapped_pair_in(hosts: &[Host; 2], cluster: Cluster, sections: &str) -> Resul
     Ok(runners)
 }
 
-/// The files of a host that have its secret in the clear.
+/// The files of a host that have its secret in the clear. All that it writes is below `/run`: what is new in `/etc` and
+/// `/var/lib` lies there, too.
 pub(crate) fn plain_files(host: &Host) -> Result<String> {
     let wanted = format!("{}|lab secret number", SECRETS[0]);
-    host.run(&format!("grep -rlE '{wanted}' /etc/hostseal /var/lib/hostseal || true"))
+    host.run(&format!("grep -rlsE -D skip '{wanted}' /run || true"))
 }
 
-/// Whether the memory of a process holds the secret, as octets or as text.
+/// Whether the memory of a process holds the first of [`SECRETS`], as octets or as text.
 pub(crate) fn remembers(process: Pid) -> Result<bool> {
+    remembers_any(process, &[PLAIN, SECRETS[0].as_bytes()])
+}
+
+/// Whether the memory of a process holds one of these.
+pub(super) fn remembers_any(process: Pid, secrets: &[&[u8]]) -> Result<bool> {
     let memory = File::open(format!("/proc/{process}/mem"))?;
     for line in BufReader::new(File::open(format!("/proc/{process}/maps"))?).lines() {
         let line = line?;
@@ -148,8 +154,8 @@ pub(crate) fn remembers(process: Pid) -> Result<bool> {
         let mut bytes = vec![0; (to - from) as usize];
         // What the kernel keeps for itself cannot be read.
         let read = memory.read_at(&mut bytes, from).unwrap_or(0);
-        let holds = |part: &[u8]| bytes[..read].windows(part.len()).any(|window| window == part);
-        if holds(PLAIN) || holds(SECRETS[0].as_bytes()) {
+        let holds = |part: &&[u8]| bytes[..read].windows(part.len()).any(|window| window == *part);
+        if secrets.iter().any(holds) {
             return Ok(true);
         }
     }
@@ -172,7 +178,7 @@ pub(super) fn blocked(host: &Host, other: &Host, code: &str) -> Result<()> {
     .map(drop)
 }
 
-fn ensure_nothing_clear(captures: Vec<Capture>, since: SystemTime) -> Result<()> {
+pub(super) fn ensure_nothing_clear(captures: Vec<Capture>, since: SystemTime) -> Result<()> {
     captures.into_iter().try_for_each(|capture| capture.stop()?.since(since).ensure_nothing_clear())
 }
 
