@@ -47,6 +47,10 @@ const ANSWER: Duration = Duration::from_secs(20);
 const HINT_SPREAD: Duration = Duration::from_secs(20);
 /// But there is so much time between two such asks: whoever says it may have gone bad.
 const HINT_PAUSE: Duration = Duration::from_secs(60);
+/// Over what time the hosts of a cluster ask first that has more than [`SPREAD_FROM`], where all hear of something in one
+/// second.
+const SPREAD: Duration = Duration::from_secs(20);
+const SPREAD_FROM: usize = 64;
 /// Chance makes a pause up to a quarter shorter, and never longer.
 const JITTER: u32 = 4 * 256;
 
@@ -155,8 +159,8 @@ impl Lease {
         SavedLease::new(&end, key.to_owned(), self.denial().cloned())
     }
 
-    /// The same after other rules, under which a secret may be in force: it ends no later than it would have. With the
-    /// `same_key`, what was said against it counts.
+    /// The same after other rules, under which a secret may be in force: it ends no later than it would have, and somebody
+    /// says when it asks first. With the `same_key`, what was said against it counts.
     pub fn followed_by(&self, rules: &KmsRules, moment: Moment, same_key: bool) -> Self {
         let next = Self::new(rules, moment);
         let ends = self.ends.zip(next.ends).map(|(before, after)| before.min(after));
@@ -164,7 +168,7 @@ impl Lease {
             true => (self.state.clone(), self.failing),
             false => (KeyState::Unasked, None),
         };
-        Self { ends, ended: self.ended, asks: self.asks, state, failing, ..next }
+        Self { ends, ended: self.ended, asks: self.asks, next: None, state, failing, ..next }
     }
 
     /// The ask that is to be made now. The answer is an input: [`Lease::handle_answer`].
@@ -186,10 +190,21 @@ impl Lease {
 
     /// Asks as soon as may be: something has changed.
     pub fn hurry(&mut self, moment: Moment) {
+        self.hurry_within(moment, Duration::ZERO);
+    }
+
+    /// The same after this time, or sooner if it would ask sooner.
+    pub fn hurry_within(&mut self, moment: Moment, wait: Duration) {
+        let at = moment.uptime + wait;
         match &mut self.asked {
             Some((.., counts)) => *counts = false,
-            None => self.next = Some(moment.uptime),
+            None => self.next = Some(self.next.map_or(at, |next| next.min(at))),
         }
+    }
+
+    /// The first ask is so much later.
+    pub fn put_off(&mut self, wait: Duration) {
+        self.next = self.next.map(|next| next + wait);
     }
 
     /// A peer was cut off from its key when the system had been up for `up`, as it says. That is obeyed in nothing: it
@@ -357,6 +372,14 @@ impl Lease {
         let answer = self.asked.map(|(_, asked, _)| asked + ANSWER);
         let hint = self.hint.filter(|_| self.asked.is_none());
         [self.ends, self.next, hint, answer].into_iter().flatten().min()
+    }
+}
+
+/// How much later a host asks that hears of something at once with all others of a cluster of so many.
+pub fn spread(hosts: usize, chance: u8) -> Duration {
+    match hosts {
+        0..=SPREAD_FROM => Duration::ZERO,
+        _ => SPREAD * u32::from(chance) / 256,
     }
 }
 

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::mem::discriminant;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hostseal_kms_protocol::{KmsGift, KmsRefusal, Refusal};
 
 use super::Host;
 use super::core::{Core, Persist, Withholding};
-use super::lease::{AskId, KeyState, Lease, LeaseChange};
+use super::lease::{AskId, KeyState, Lease, LeaseChange, spread};
 use super::ledger::Asker;
 use super::ports::SecretSource;
 use super::setup::Secrets;
@@ -303,17 +303,27 @@ impl Host {
     pub(super) fn follow_kms(&mut self) {
         let moment = self.moment;
         self.record_rules();
+        let mut chance = [0];
+        (self.chance)().fill(&mut chance);
+        // All members hear of it at once.
+        let wait = spread(self.setup.config.nodes.len(), chance[0]);
+        let mark = self.setup.config.wrapped_mark();
         self.leased = match (self.setup.config.kms.as_ref(), self.leased.take()) {
             (None, _) => None,
-            (Some(rules), None) => Some(Leased::new(rules, moment, &self.boot, None)),
+            (Some(rules), None) => {
+                let mut leased = Leased::new(rules, moment, &self.boot, None);
+                leased.lease.put_off(wait);
+                Some(leased)
+            }
             (Some(rules), Some(mut leased)) => {
+                let is_new = leased.rules != *rules || leased.opened != mark;
                 if leased.rules != *rules {
                     let same_key =
                         (&leased.rules.provider, &leased.rules.key) == (&rules.provider, &rules.key);
                     leased.lease = leased.lease.followed_by(rules, moment, same_key);
                     leased.rules = rules.clone();
                 }
-                leased.lease.hurry(moment);
+                leased.lease.hurry_within(moment, if is_new { wait } else { Duration::ZERO });
                 Some(leased)
             }
         };

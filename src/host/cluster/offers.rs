@@ -7,7 +7,7 @@ use hostseal_kms_protocol::{KmsGift, KmsRefusal};
 
 use super::{ClusterPart, Host};
 use crate::config::{Config, OfferedSecret, SecretMark};
-use crate::host::lease::shortened;
+use crate::host::lease::{shortened, spread};
 use crate::observe::audit::AuditWords;
 use crate::observe::kms::in_words;
 use crate::observe::member_key::{MemberKey, MemberOffer};
@@ -20,9 +20,6 @@ const PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_MOST: Duration = Duration::from_secs(60);
 /// For how long it is new.
 const NEW: Duration = Duration::from_secs(10 * 60);
-/// Over what time the members of a cluster try it first that has more than [`SPREAD_FROM`]: all hear of it in one second.
-const SPREAD: Duration = Duration::from_secs(20);
-const SPREAD_FROM: usize = 64;
 
 /// What came of an offered secret.
 pub struct OfferTried {
@@ -135,11 +132,7 @@ impl Host {
         }
         let mut chance = [0];
         (self.chance)().fill(&mut chance);
-        let wait = match self.setup.config.nodes.len() {
-            0..=SPREAD_FROM => Duration::ZERO,
-            _ => SPREAD * u32::from(chance[0]) / 256,
-        };
-        offers.follow(now, offered, wait);
+        offers.follow(now, offered, spread(config.nodes.len(), chance[0]));
         offered.filter(|_| offers.poll(now, chance[0])).cloned()
     }
 
@@ -208,7 +201,7 @@ mod tests {
         let (mut tried, mut told) = (Vec::new(), 0);
         for second in 0..2000 {
             let now = start + Duration::from_secs(second);
-            trial.follow(now, Some(&first), SPREAD);
+            trial.follow(now, Some(&first), spread(65, 255));
             if trial.poll(now, 0) {
                 tried.push(second);
                 let why = KmsRefusal::because(Refusal::Denied, "no");
@@ -239,12 +232,15 @@ mod tests {
         let (start, offer) = (Instant::now(), offered("k"));
         let mut trials = [0, 128, 255].map(|chance: u8| {
             let mut trial = OfferTrial::default();
-            trial.follow(start, Some(&offer), SPREAD * u32::from(chance) / 256);
+            trial.follow(start, Some(&offer), spread(65, chance));
             (trial, chance)
         });
         let first: Vec<Instant> = trials.iter().filter_map(|(trial, _)| trial.deadline()).collect();
-        assert!(first[0] == start && first[1] == start + SPREAD / 2 && first[2] > first[1], "{first:?}");
-        let now = start + SPREAD;
+        assert!(
+            first[0] == start && first[1] == start + Duration::from_secs(10) && first[2] > first[1],
+            "{first:?}"
+        );
+        let now = start + Duration::from_secs(20);
         assert!(trials.iter_mut().all(|(trial, chance)| trial.poll(now, *chance)));
         let pauses: Vec<Duration> =
             trials.iter().filter_map(|(trial, _)| Some(trial.deadline()? - now)).collect();

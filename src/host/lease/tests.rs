@@ -283,8 +283,49 @@ fn other_rules_give_nothing_that_was_not_there() {
     assert_eq!(left(&lease.followed_by(&rules(), at(2), true), 2), Some(59));
     lease.handle_timeout(at(61), 0);
     let mut next = lease.followed_by(&rules(), at(70), false);
-    assert_eq!(left(&next, 70), None);
+    assert_eq!((left(&next, 70), next.poll_ask(at(70))), (None, None));
+    next.hurry(at(70));
     assert_eq!(ask(&mut next, 70, Ok(())), Some(LeaseChange::Renewed { short: true }));
+}
+
+/// So many hosts ask in the busiest second of those that begin then.
+fn busiest(asks: impl Iterator<Item = u64>) -> usize {
+    let mut seconds = std::collections::BTreeMap::<u64, usize>::new();
+    asks.for_each(|second| *seconds.entry(second).or_default() += 1);
+    seconds.into_values().max().unwrap_or(0)
+}
+
+/// A roster that changes is heard by all in one second, and a KMS that is back is there for all at once.
+#[test]
+fn the_hosts_of_a_cluster_do_not_all_ask_at_once() {
+    let next = |lease: &Lease| lease.deadline().expect("it asks").as_millis().div_ceil(1000) as u64 - 1000;
+    let heard = (0..=255).map(|chance| {
+        let mut lease = answered(Ok(()));
+        lease.hurry_within(at(10), spread(256, chance));
+        next(&lease)
+    });
+    assert!(busiest(heard) <= 14);
+    // In a small cluster they do: nobody waits for nothing.
+    assert_eq!(spread(64, 255), Duration::ZERO);
+
+    // It is away for some hours, and was last given to all in one second, as all were started then.
+    for away in [LENGTH + 600, LENGTH + 6 * 3600] {
+        let back = (0..=255_u8).map(|host| {
+            let (mut lease, mut dice) = (answered(Ok(())), host);
+            loop {
+                let now = next(&lease);
+                if now >= away {
+                    return now;
+                }
+                dice = dice.wrapping_mul(141).wrapping_add(host.wrapping_mul(2).wrapping_add(53));
+                lease.handle_timeout(at(now), dice);
+                if let Some(id) = lease.poll_ask(at(now)) {
+                    lease.handle_answer(at(now), id, told(Err(Refusal::Unavailable)), dice);
+                }
+            }
+        });
+        assert!(busiest(back) <= 32, "after {away} s");
+    }
 }
 
 /// An agent that follows another has no more of the lease, and knows what was said against the key.
