@@ -130,6 +130,19 @@ impl WrapStage {
     }
 }
 
+/// Who is to have the secret, and does not say whether he does, in words; `None` where nobody is.
+pub fn unheard(rows: &[MemberRow]) -> Option<String> {
+    let silent: Vec<_> =
+        rows.iter().filter(|row| is_asked(row) && !row.answers).map(|row| &row.name).collect();
+    let names = listed(&silent, NAMED);
+    (!silent.is_empty()).then(|| {
+        format!(
+            "not heard of: {names}. Do not revoke a key that was used before, until `hostseal status --cluster` shows that \
+             they answer, and no `wrap_unfinished`"
+        )
+    })
+}
+
 /// Whether a node is one that is to have the secret: it has joined, and runs hostseal.
 fn is_asked(row: &MemberRow) -> bool {
     let is_none = matches!(row.reason_code, Some(MemberTrouble::HeldOut | MemberTrouble::NotJoined));

@@ -9,6 +9,7 @@ use super::sheet::Seen;
 use super::view::ClusterView;
 use crate::cli::args::{ConfirmArgs, DisableArgs, EnableArgs, Invocation};
 use crate::cli::exit::{CommandError, Exit};
+use crate::cli::kms;
 use crate::cli::present::{Shown as _, result};
 use crate::cli::render::names;
 use crate::cli::status::AGAIN;
@@ -49,6 +50,7 @@ pub(in crate::cli) fn enable(invocation: &Invocation, args: &EnableArgs) -> Resu
     let try_s = args.trial.map(|length| length.as_secs());
     let course = ClusterCourse::new(DesiredState::On, &status);
     member.order(ClusterRequest::Enable { try_s }, args.alone)?.iter().for_each(|note| tell(note));
+    kms::bound(&member.config).iter().filter(|_| !invocation.quiet).for_each(|words| tell(words));
     if args.no_wait {
         match args.json {
             true => print_json(&member.status()?)?,

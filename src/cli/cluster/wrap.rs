@@ -15,7 +15,7 @@ use super::settings::{PresentSettings, present};
 use super::wrap_step::{WantedKey, WrapStep};
 use crate::cli::args::{Invocation, MoveArgs, OutArgs, RewrapArgs, WrapArgs};
 use crate::cli::exit::{CommandError, Exit};
-use crate::cli::kms::{audit, not_wrapped, on_record};
+use crate::cli::kms::{audit, bound, not_wrapped, on_record};
 use crate::cli::secret::generate;
 use crate::cli::term::tell;
 use crate::config::{
@@ -27,7 +27,7 @@ use crate::identity::Secret;
 use crate::observe::audit::AuditWords;
 use crate::observe::cluster::{ClusterStatus, OF_SETTINGS};
 use crate::observe::kms::in_words;
-use crate::observe::wrapping::{WrapStage, WrapWaits};
+use crate::observe::wrapping::{WrapStage, WrapWaits, unheard};
 use crate::store::kms::{self, KmsRefusal};
 use crate::store::{AuditKind, private_file};
 use crate::types::UnixTime;
@@ -158,6 +158,10 @@ impl WrapOrder<'_> {
                 WrapStep::Done => {
                     let key = &wanted.key;
                     tell(&format!("all members that answer go by the secret that the key {key} has wrapped"));
+                    unheard(&standing.status.nodes).iter().for_each(|words| tell(words));
+                    // What is in force now was not when this command began.
+                    let bound = bound(&OwnMember::of(invocation)?.config);
+                    bound.iter().filter(|_| !invocation.quiet).for_each(|words| tell(words));
                     if let Some(file) = self.from {
                         let file = file.display();
                         tell(&format!("delete {file}: whoever has it needs no KMS to make keys"));

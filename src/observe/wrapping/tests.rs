@@ -74,6 +74,8 @@ fn an_offer_waits_for_each_member_that_has_not_unwrapped_that_one() {
     let stage = WrapStage::of(&key, &rows);
     let WrapStage::Offered(waits) = &stage else { panic!("{stage:?}") };
     assert_eq!(names(waits), (1, vec!["b", "c", "d", "old"], vec!["e"]));
+    assert!(unheard(&rows).is_some_and(|words| words.starts_with("not heard of: e. ")));
+    assert_eq!(unheard(&rows[..1]), None);
     assert!(!waits.are_over(true));
     let words = stage.in_words(&key).unwrap();
     assert!(
