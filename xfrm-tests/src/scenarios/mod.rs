@@ -236,14 +236,14 @@ fn foreign(host: &Host) -> Result<String> {
 }
 
 /// Streams in both directions and both families between two hosts, each at `rate` packets a second.
-struct Traffic(Vec<Stream>);
+pub(crate) struct Traffic(Vec<Stream>);
 
 impl Traffic {
     fn start(a: &Host, b: &Host, rate: u32) -> Result<Self> {
         Self::of(&[(a, b), (b, a)], &FAMILIES, rate)
     }
 
-    fn of(pairs: &[(&Host, &Host)], families: &[Family], rate: u32) -> Result<Self> {
+    pub(crate) fn of(pairs: &[(&Host, &Host)], families: &[Family], rate: u32) -> Result<Self> {
         let mut streams = Vec::new();
         for (from, to) in pairs {
             for family in families {
@@ -270,6 +270,11 @@ impl Traffic {
 
     fn stop(self) -> Result<Vec<Count>> {
         self.0.into_iter().map(Stream::stop).collect()
+    }
+
+    /// How many packets did not arrive.
+    pub(crate) fn lost(self) -> Result<u64> {
+        Ok(self.stop()?.iter().map(|count| count.lost).sum())
     }
 
     fn ensure_complete(self) -> Result<()> {

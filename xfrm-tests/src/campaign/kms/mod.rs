@@ -6,19 +6,20 @@
 
 mod stage;
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, ensure};
 
-use self::stage::{CHECK_EVERY, MAX_OFFLINE, Stage, timed};
-use super::measure::{Measurement, Sealed};
+use self::stage::{CHECK_EVERY, MAX_OFFLINE, REKEY_AFTER, Stage, timed};
 use crate::lab::agent::{status, status_until};
 use crate::lab::front::FrontWord;
 use crate::lab::session::Show;
-use crate::lab::{Toward, until};
+use crate::lab::{Family, Host, Toward, until};
+use crate::scenarios::Traffic;
 
-/// Packets a second in each direction, where it is counted what is lost.
-const RATE: u32 = 100;
+/// Packets a second in each direction of each pair, where it is counted what is lost.
+const RATE: u32 = 25;
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long it may take to look at all hosts, on a kernel that is slow.
@@ -30,8 +31,8 @@ const HELPER_MOST: u64 = 600_000;
 /// What is seen of one line of the table. What was not looked at is not there.
 #[derive(Default)]
 struct Seen {
-    /// How long something was encrypted, and how long it may be.
-    cut: Option<(Duration, Duration)>,
+    /// How long something was encrypted, and how long it must and may be.
+    cut: Option<(Duration, RangeInclusive<Duration>)>,
     clear: usize,
     lost: Option<u64>,
     remember: Option<usize>,
@@ -209,8 +210,9 @@ fn print(name: &str, seen: &Seen) -> usize {
     let time = |time: Option<Duration>| time.map(seconds).unwrap_or_default();
     let number = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
     let mut wrong = seen.wrong.clone();
-    if let Some((cut, most)) = seen.cut.filter(|(cut, most)| cut > most) {
-        wrong.push(format!("cut off after {}, and not {}", seconds(cut), seconds(most)));
+    if let Some((cut, bound)) = seen.cut.as_ref().filter(|(cut, bound)| !bound.contains(cut)) {
+        let [least, most] = [bound.start(), bound.end()].map(|end| seconds(*end));
+        wrong.push(format!("cut off after {}, and not {least} to {most}", seconds(*cut)));
     }
     let none = [
         ("clear packets", Some(seen.clear as u64)),
@@ -226,8 +228,8 @@ fn print(name: &str, seen: &Seen) -> usize {
     let verdict = if wrong.is_empty() { "holds".to_owned() } else { format!("NOT: {}", wrong.join("; ")) };
     println!(
         "| {name} | {} | {} | {} | {} | {} | {} | {} | {verdict}{} |",
-        time(seen.cut.map(|(cut, _)| cut)),
-        time(seen.cut.map(|(_, most)| most)),
+        time(seen.cut.as_ref().map(|(cut, _)| *cut)),
+        time(seen.cut.as_ref().map(|(_, bound)| *bound.end())),
         seen.clear,
         number(seen.lost),
         number(seen.remember.map(|count| count as u64)),
@@ -240,6 +242,13 @@ fn print(name: &str, seen: &Seen) -> usize {
 
 fn seconds(time: Duration) -> String {
     format!("{} s", time.as_secs())
+}
+
+/// Packets from each of these hosts to each other one.
+fn between_all(hosts: &[Host]) -> Result<Traffic> {
+    let ways = hosts.iter().flat_map(|from| hosts.iter().map(move |to| (from, to)));
+    let ways: Vec<(&Host, &Host)> = ways.filter(|(from, to)| from.number() != to.number()).collect();
+    Traffic::of(&ways, &[Family::V4], RATE)
 }
 
 /// Takes the key away, looks at what is left, and gives it back.
@@ -272,29 +281,36 @@ fn lose(stage: &mut Stage, loss: &Loss) -> Result<Seen> {
         stage.await_protected()
     })?;
     let clear = stage.clear(captures, since)?;
-    // Who is away was asked for the last time before this began.
-    let most = if loss.by_lease { MAX_OFFLINE } else { CHECK_EVERY + CHECK_EVERY + ANSWER };
-    let cut = Some((cut, most + LOOK));
+    // Who is away was asked for the last time before this began. Nothing but the lease ends the traffic then.
+    let bound = match loss.by_lease {
+        true => lease_of(loss)..=MAX_OFFLINE + LOOK,
+        false => Duration::ZERO..=CHECK_EVERY + CHECK_EVERY + ANSWER + LOOK,
+    };
+    let cut = Some((cut, bound));
     Ok(Seen { cut, clear, remember, plain, back: Some(back), wrong, ..Seen::default() })
+}
+
+/// How long it takes at least where the lease ends it. Where no agent runs, SAs have what was left of it when they were made.
+fn lease_of(loss: &Loss) -> Duration {
+    let used = CHECK_EVERY + ANSWER;
+    MAX_OFFLINE.saturating_sub(if loss.dead { REKEY_AFTER + used } else { used })
 }
 
 /// A live cluster goes by another key.
 fn moved(stage: &mut Stage, key: String) -> Result<Seen> {
-    let [a, b] = [stage.members()[0].clone(), stage.members()[1].clone()];
     let (captures, since) = (stage.captures()?, SystemTime::now());
-    let measurement = Measurement::start(stage.lab(), [&a, &b], RATE)?;
+    let traffic = between_all(stage.members())?;
     stage.wrap(key)?;
-    let [there, back] = measurement.stop(Sealed::default())?;
+    let lost = Some(traffic.lost()?);
     let (clear, plain) = (stage.clear(captures, since)?, Some(stage.plain()?));
-    Ok(Seen { clear, lost: Some(there.lost + back.lost), plain, ..Seen::default() })
+    Ok(Seen { clear, lost, plain, ..Seen::default() })
 }
 
 /// Somebody answers who is not AWS: the agents go on, and so do their pairs.
 fn rogue(stage: &mut Stage, word: FrontWord) -> Result<Seen> {
-    let [a, b] = [stage.members()[0].clone(), stage.members()[1].clone()];
-    let agent = status(&a)?.agent()?;
+    let agents = stage.agents()?;
     let before = stage.most_memory("hostseal")?;
-    let measurement = Measurement::start(stage.lab(), [&a, &b], RATE)?;
+    let traffic = between_all(stage.members())?;
     stage.front.say(word);
     let mut helper = 0;
     until("all have heard it", stage::PATIENCE, || {
@@ -310,16 +326,16 @@ fn rogue(stage: &mut Stage, word: FrontWord) -> Result<Seen> {
     stage.front.say(FrontWord::HandsOn);
     stage.await_key(&["valid"])?;
     stage.await_protected()?;
-    let [there, back] = measurement.stop(Sealed::default())?;
+    let lost = Some(traffic.lost()?);
     let mut wrong = Vec::new();
-    if status(&a)?.agent()? != agent {
-        wrong.push("the agent is another one".to_owned());
+    if stage.agents()? != agents {
+        wrong.push("an agent is another one".to_owned());
     }
     if gained > GAIN_MOST || helper > HELPER_MOST {
         wrong.push(format!("agents gained {gained} kB, and a helper had {helper} kB"));
     }
     let note = format!("; agents gained {gained} kB, the largest helper had {helper} kB");
-    Ok(Seen { clear: 0, lost: Some(there.lost + back.lost), wrong, note, ..Seen::default() })
+    Ok(Seen { clear: 0, lost, wrong, note, ..Seen::default() })
 }
 
 /// The first host alone may not use the key.
@@ -327,11 +343,11 @@ fn one_alone(stage: &mut Stage) -> Result<Seen> {
     let hosts = stage.members().to_vec();
     let (alone, others) = (&hosts[..1], &hosts[1..]);
     let (captures, since) = (stage.captures()?, SystemTime::now());
-    let measurement = Measurement::start(stage.lab(), [&others[0], &others[1]], RATE)?;
+    let traffic = between_all(others)?;
     let begun = Instant::now();
     stage.allow(alone, false)?;
     stage.await_no_sa(alone)?;
-    let cut = Some((begun.elapsed(), CHECK_EVERY + CHECK_EVERY + ANSWER + LOOK));
+    let cut = Some((begun.elapsed(), Duration::ZERO..=CHECK_EVERY + CHECK_EVERY + ANSWER + LOOK));
     stage.await_blocked(alone, "key_revoked")?;
     let mut wrong = Vec::new();
     for host in others {
@@ -351,8 +367,8 @@ fn one_alone(stage: &mut Stage) -> Result<Seen> {
         stage.give_all()?;
         stage.await_protected()
     })?);
-    let [there, other] = measurement.stop(Sealed::default())?;
-    let (clear, lost) = (stage.clear(captures, since)?, Some(there.lost + other.lost));
+    let lost = Some(traffic.lost()?);
+    let clear = stage.clear(captures, since)?;
     Ok(Seen { cut, clear, lost, remember, plain, back, wrong, ..Seen::default() })
 }
 

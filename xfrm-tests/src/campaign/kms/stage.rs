@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, ensure};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::lab::agent::{CONFIG, SECRET, hostseal, kill_agent, start_agent, status, status_until};
@@ -22,6 +23,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 /// How often the key is used, and how long hosts go on without it.
 pub(super) const CHECK_EVERY: Duration = Duration::from_secs(10);
 pub(super) const MAX_OFFLINE: Duration = Duration::from_secs(100);
+/// How old keys get.
+pub(super) const REKEY_AFTER: Duration = Duration::from_secs(45);
 /// What hosts may do with keys.
 const RIGHTS: &[&str] = &["kms:Decrypt", "kms:DescribeKey"];
 
@@ -74,7 +77,8 @@ impl Stage {
     }
 
     fn cluster(&self) -> Cluster {
-        Cluster::of_v4(self.members()).with("keying", "rekey_after = \"45s\"")
+        let rekey_after = format!("rekey_after = \"{}s\"", REKEY_AFTER.as_secs());
+        Cluster::of_v4(self.members()).with("keying", &rekey_after)
     }
 
     /// Runs helpers on a host, with its rights.
@@ -205,6 +209,11 @@ impl Stage {
             })
             .map(drop)
         })
+    }
+
+    /// The agents of all hosts.
+    pub(super) fn agents(&self) -> Result<Vec<Pid>> {
+        self.members().iter().map(|host| status(host)?.agent()).collect()
     }
 
     /// On how many hosts the agent has the secret in its memory; whose agent is dead has none.
