@@ -150,7 +150,8 @@ impl<'l> Files<'l> {
         let b = &self.members[1];
         self.watch.deserves(
             "a rotation has begun",
-            [of_all("ConfigDiffers"), of_all("SecretDiffers")],
+            // Where its files lie is each host's own affair.
+            [of_all("SecretDiffers")],
             &[],
             || {
                 b.write(SECRET, &format!("{}\n", SECRETS[1]), 0o600)?;
