@@ -14,7 +14,9 @@ use crate::types::generation::VERSION;
 use crate::types::{NodeName, Protection, RowState, Severity, UnixTime};
 
 /// So many hosts are named that a pair is not protected with.
-const NAMED_MAX: usize = 24;
+const NAMED_MAX: usize = 20;
+/// And so many are heard: earlier versions name more.
+const NAMES_HEARD_MAX: usize = 24;
 /// The octets of the lines of a plan: with what is around them, they are told at once.
 const PLAN_MAX: usize = 3000;
 /// The octets around a line, and for what JSON writes longer in it.
@@ -212,7 +214,7 @@ impl MemberReport {
         let names = self.unprotected.iter().map(NodeName::as_str);
         let texts = names.chain([self.version.as_str()]).chain(self.secret_id.as_deref());
         let texts = texts.chain(self.config_id.as_deref());
-        self.unprotected.len() <= NAMED_MAX
+        self.unprotected.len() <= NAMES_HEARD_MAX
             && self.unprotected_rows.len() <= self.unprotected.len()
             && self.rows.checked_sub(self.protected).is_some_and(|down| open.is_some_and(|open| open <= down))
             && self.wrapped.as_ref().is_none_or(MemberKey::is_plain)
@@ -279,7 +281,7 @@ mod tests {
             MemberReport { under_way: Some(u64::MAX), ..report() },
             MemberReport { unready: Some("\u{1b}[2J".to_owned()), ..report() },
             MemberReport { unready: Some("x".repeat(500)), ..report() },
-            MemberReport { unprotected: vec!["b".parse().unwrap(); NAMED_MAX + 1], ..report() },
+            MemberReport { unprotected: vec!["b".parse().unwrap(); NAMES_HEARD_MAX + 1], ..report() },
             MemberReport { unprotected_rows: vec![1; 2], ..report() },
             MemberReport { config_id: Some("\u{1b}[2J".to_owned()), ..report() },
         ];
