@@ -81,7 +81,7 @@ pub struct Removed {
     pub line: EntryId,
     /// Where it was.
     pub site: Site,
-    /// Its keys may be in other hands.
+    /// Somebody else has said that its keys may be in other hands.
     pub compromised: bool,
 }
 
@@ -118,7 +118,7 @@ impl Nodes {
             let Some(candidate) = book.candidate(at, line) else { continue };
             let id = candidate.member.line;
             if withdrawn.is_gone(id) {
-                let compromised = book.compromised.contains(&id);
+                let compromised = withdrawn.is_compromised(id);
                 spent.extend(book.keys_ever(at, line));
                 nodes.removed.push(Removed { line: id, site: candidate.member.site, compromised });
             } else {
@@ -218,7 +218,6 @@ struct Book<'a> {
     successors: BTreeMap<Signer, Vec<Successor<'a>>>,
     /// The signing keys of those who prove themselves with the keys beside them alone.
     changed_over: BTreeSet<Signer>,
-    compromised: BTreeSet<EntryId>,
 }
 
 /// Keys that follow others.
@@ -238,8 +237,8 @@ struct Listing<'a> {
 
 impl<'a> Book<'a> {
     fn read(tally: &'a Tally) -> Self {
-        let (moved, successors, changed_over, compromised) = Default::default();
-        let mut book = Self { tally, moved, successors, changed_over, compromised };
+        let (moved, successors, changed_over) = Default::default();
+        let mut book = Self { tally, moved, successors, changed_over };
         for (at, entry) in tally.counted() {
             match &entry.says {
                 Saying::Node(listed) => {
@@ -257,9 +256,6 @@ impl<'a> Book<'a> {
                 }
                 Saying::Retired(_) => {
                     book.changed_over.insert(entry.by);
-                }
-                Saying::Gone(gone) if gone.compromised => {
-                    book.compromised.insert(gone.of);
                 }
                 _ => {}
             }

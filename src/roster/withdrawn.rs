@@ -36,6 +36,8 @@ pub(super) struct Withdrawn {
     kept_of_any: BTreeSet<EntryId>,
     /// What is gone by the word of somebody else.
     taken_out: BTreeSet<EntryId>,
+    /// Of those, the ones whose keys may be in other hands.
+    compromised: BTreeSet<EntryId>,
     /// The invites by which several nodes have joined.
     used_twice: BTreeSet<Signer>,
 }
@@ -122,6 +124,12 @@ impl Withdrawn {
     /// Whether the node or invite is gone.
     pub fn is_gone(&self, of: EntryId) -> bool {
         self.gone.contains_key(&of)
+    }
+
+    /// Whether somebody else has said that the node's keys may be in other hands. Its own word is worth nothing then:
+    /// who has its keys could say so, and nobody else would be heard any more.
+    pub fn is_compromised(&self, of: EntryId) -> bool {
+        self.compromised.contains(&of)
     }
 
     /// Whether the node is an admin; `None` where nobody has said so since it came.
@@ -213,7 +221,7 @@ impl Withdrawn {
     /// What the entries in force say, one with the other.
     fn read(&mut self, ever: &Tally) {
         (self.gone, self.admins, self.kept) = Default::default();
-        (self.kept_of_any, self.taken_out) = Default::default();
+        (self.kept_of_any, self.taken_out, self.compromised) = Default::default();
         let mut newest: BTreeMap<EntryId, (Version, EntryId, bool)> = BTreeMap::new();
         let mut by_itself: Vec<(EntryId, &[EntryId])> = Vec::new();
         let weight = |entry: &Statement| weight_of_gone(ever, entry);
@@ -233,6 +241,9 @@ impl Withdrawn {
                         by_itself.push((gone.of, &gone.kept));
                     } else {
                         self.taken_out.insert(gone.of);
+                        if gone.compromised {
+                            self.compromised.insert(gone.of);
+                        }
                         self.kept.entry(gone.of).or_default().extend(&gone.kept);
                     }
                 }

@@ -23,6 +23,7 @@ pub fn look_at(roster: &Roster) {
         oracle.nothing_of_the_removed(*id, entry);
         oracle.nothing_without_rights(*id, entry);
     }
+    oracle.others_alone_call_compromised();
     oracle.everybody_has_their_own();
     oracle.members_are_entitled();
 }
@@ -184,6 +185,19 @@ impl<'a> Oracle<'a> {
         let stays =
             own || founds || (by_itself && of_use) || self.is_kept(line, id) || self.is_a_grant(entry);
         assert!(gone.count() > 0 && stays, "what a removed node said counts: {entry:?}");
+    }
+
+    fn others_alone_call_compromised(&self) {
+        for removed in &self.roster.view().removed {
+            let by_another = |entry: &&Statement| match &entry.says {
+                Saying::Gone(gone) => {
+                    gone.of == removed.line && gone.compromised && self.line_with(&entry.by) != Some(gone.of)
+                }
+                _ => false,
+            };
+            let said = self.counted.values().copied().any(|entry| by_another(&entry));
+            assert_eq!(removed.compromised, said, "{} is called compromised", removed.site.name);
+        }
     }
 
     fn nothing_without_rights(&self, id: EntryId, entry: &Statement) {

@@ -91,3 +91,33 @@ fn who_was_removed_keeps_nothing_by_leaving() {
         }
     }
 }
+
+/// Whoever has the key of a node can say for it that it leaves and is compromised, and keep what it likes: that keeps
+/// nobody from saying so with more weight.
+#[test]
+fn what_a_node_says_of_its_own_keys_spares_it_nothing() {
+    for (by, is_removed) in [("a", false), ("a", true), ("recovery", false), ("recovery", true)] {
+        let mut town = Town::of(&["a", "b", "c"]);
+        town.set_admin("a", "b", true);
+        town.say("b", set("forged"));
+        let b = town.line("b");
+        if is_removed {
+            town.remove("a", "b");
+        }
+        let leaves = |town: &mut Town| {
+            let kept = town.roster.ids().collect();
+            let says = Saying::Gone(Gone { of: b, kept, compromised: true });
+            town.take(sign(town.roster.cluster(), statement("b", (0, 0), says), &["b"]));
+        };
+        leaves(&mut town);
+        let removed = &town.roster.view().removed;
+        assert!(removed.len() == 1 && !removed[0].compromised, "{by} {is_removed}");
+        assert_eq!(town.settings(), Some("forged"));
+        for stolen in town.roster.removal(signer(by), b, true, NOW).unwrap() {
+            town.take(sign(town.roster.cluster(), stolen, &[by]));
+        }
+        leaves(&mut town);
+        assert!(town.roster.view().removed[0].compromised, "{by} {is_removed}");
+        assert_eq!((town.names(), town.settings()), (vec!["a", "c"], None), "{by} {is_removed}");
+    }
+}
