@@ -17,7 +17,8 @@ use crate::host::membership::Membership;
 use crate::identity::PrivateKey;
 use crate::roster::{
     AddressBlock, ClusterSettings, ClusterTrial, DesiredProtection, EntryId, IkeKey, Invite, Listed,
-    RecoveryKey, Roster, RosterView, Rotation, Saying, Seconds, SignedEntry, Signer, Site, Statement, Token,
+    RecoveryKey, Removed, Roster, RosterView, Rotation, Saying, Seconds, SignedEntry, Signer, Site,
+    Statement, Token,
 };
 use crate::store::{settings_in_force, shared};
 use crate::types::{NodeName, Protection, UnixTime, trial};
@@ -236,10 +237,16 @@ impl Host {
             ClusterRequest::Rotate => one(Saying::Rotation(Rotation {})),
             ClusterRequest::Add(order) => one(listed(roster, own, order)?),
             ClusterRequest::Remove { node, address, compromised } => {
-                let lines = match gone_by_name(view, &node, address).filter(|_| compromised) {
-                    Some(gone) => gone,
-                    None => vec![named_at(view, &node, address)?],
+                let gone = if compromised { gone_by_name(view, &node, address) } else { Vec::new() };
+                let lines = match gone.as_slice() {
+                    [] => vec![named_at(view, &node, address)?],
+                    gone => not_yet_compromised(gone, &node, address)?,
                 };
+                ensure!(
+                    !compromised || roster.line_of(&by).is_none_or(|own| !lines.contains(&own)),
+                    "a thief could say this of {node} too, so its word does not count: run the command on another \
+                     admin node, or say --recovery-key"
+                );
                 let drafts = lines.into_iter().map(|of| roster.removal(by, of, compromised, wall));
                 Ok(Drafted::new(drafts.collect::<Result<Vec<_>, _>>()?.concat()))
             }
@@ -366,29 +373,39 @@ fn named_at(view: &RosterView, name: &NodeName, address: Option<IpAddr>) -> anyh
         ([(line, _)], _) => Ok(*line),
         ([], None) => named(view, name),
         ([], Some(address)) => bail!("there is no node {name} with the address {address}"),
-        (several, _) => {
-            let addresses: Vec<String> = several
-                .iter()
-                .filter_map(|(_, site)| site.addresses.first())
-                .map(ToString::to_string)
-                .collect();
-            bail!("{name} stands for several: say which one with --address ({})", addresses.join(", "))
-        }
+        (several, _) => bail!(stand_for_several(name, several.iter().map(|(_, site)| *site))),
     }
 }
 
-/// The first entries of those that had that name and address, were removed, and may be compromised besides; `None` where
-/// there are none, or a node has them that is not removed.
-fn gone_by_name(view: &RosterView, name: &NodeName, address: Option<IpAddr>) -> Option<Vec<EntryId>> {
+fn stand_for_several<'a>(name: &NodeName, sites: impl Iterator<Item = &'a Site>) -> String {
+    let addresses: Vec<String> =
+        sites.filter_map(|site| site.addresses.first()).map(ToString::to_string).collect();
+    format!("{name} stands for several: say which one with --address ({})", addresses.join(", "))
+}
+
+/// Those that had that name and address, and were removed; none where a node has them that is not removed.
+fn gone_by_name<'a>(view: &'a RosterView, name: &NodeName, address: Option<IpAddr>) -> Vec<&'a Removed> {
     let has_it =
         |site: &Site| site.name == *name && address.is_none_or(|address| site.addresses.contains(&address));
     let others = view.members.iter().map(|member| &member.site);
     if others.chain(view.held_out.iter().map(|out| &out.site)).any(has_it) {
-        return None;
+        return Vec::new();
     }
-    let gone = view.removed.iter().filter(|out| has_it(&out.site) && !out.compromised);
-    let gone: Vec<EntryId> = gone.map(|out| out.line).collect();
-    (!gone.is_empty()).then_some(gone)
+    view.removed.iter().filter(|out| has_it(&out.site)).collect()
+}
+
+/// The first entries of those of `gone` that are not compromised yet. All had that name. Those that had other addresses are
+/// other machines, as far as anybody knows.
+fn not_yet_compromised(
+    gone: &[&Removed],
+    name: &NodeName,
+    address: Option<IpAddr>,
+) -> anyhow::Result<Vec<EntryId>> {
+    let open: Vec<&Removed> = gone.iter().filter(|out| !out.compromised).copied().collect();
+    ensure!(!open.is_empty(), "{name} is removed as compromised already");
+    let is_one = open.windows(2).all(|two| two[0].site.addresses == two[1].site.addresses);
+    ensure!(address.is_some() || is_one, stand_for_several(name, open.iter().map(|out| &out.site)));
+    Ok(open.iter().map(|out| out.line).collect())
 }
 
 /// The first entry of the node with that name.
@@ -397,7 +414,9 @@ fn named(view: &RosterView, name: &NodeName) -> anyhow::Result<EntryId> {
     if let Some(member) = member {
         return Ok(member.line);
     }
-    if view.removed.iter().any(|removed| removed.site.name == *name) {
+    let mut gone = view.removed.iter().filter(|removed| removed.site.name == *name).peekable();
+    if gone.peek().is_some() {
+        ensure!(!gone.all(|removed| removed.compromised), "{name} is removed as compromised already");
         bail!(
             "{name} was removed already; if its keys may be in other hands: `hostseal remove {name} --compromised`"
         );
@@ -431,3 +450,6 @@ fn seeds(view: &RosterView, own: EntryId, port: u16) -> Vec<SocketAddr> {
     let others = others.iter().filter_map(|member| first(&member.site.addresses));
     ours.chain(others).take(SEEDS_MAX).map(|address| SocketAddr::new(address, port)).collect()
 }
+
+#[cfg(test)]
+mod tests;
