@@ -263,6 +263,7 @@ impl Membership {
         for line in std::mem::take(&mut self.kept).into_values() {
             self.part(line);
         }
+        self.machines.begin();
         self.near.clear();
         self.called = None;
         self.welcome.begin();
@@ -536,7 +537,7 @@ impl Membership {
         start: MachineStart,
     ) {
         // It may have lost its patience.
-        if !engine.is_introduced(session) {
+        if !engine.is_introduced(pair, session) {
             return;
         }
         self.machines.note_admitted(now, line, start);

@@ -135,15 +135,53 @@ impl Machines {
         self.duplicates.iter().filter(move |(_, at)| lately(at)).map(|(line, _)| *line)
     }
 
+    /// All control IKE SAs are gone: those that come may have their numbers, and be with other members.
+    pub(super) fn begin(&mut self) {
+        self.newcomers.clear();
+    }
+
     /// Forgets all members but these.
     pub(super) fn retain(&mut self, is_member: impl Fn(EntryId) -> bool) {
         self.admitted.retain(|line, _| is_member(*line));
         self.former.retain(|line, _| is_member(*line));
         self.duplicates.retain(|line, _| is_member(*line));
+        self.newcomers.retain(|newcomer| is_member(newcomer.line));
     }
 
     /// Whether nobody else speaks for the member.
     fn is_free_for(&self, line: EntryId, start: MachineStart) -> bool {
         self.speaking.get(&line).is_none_or(|speaking| *speaking == start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One start speaks, and another one waits for its place.
+    fn waiting(now: Instant, line: EntryId) -> Machines {
+        let start = |boot| MachineStart { machine: [1; 16], boot: [boot; 16] };
+        let pair = Pair { local: [10, 0, 0, 1].into(), remote: [10, 0, 0, 2].into() };
+        let mut machines = Machines::default();
+        machines.note_admitted(now, line, start(1));
+        assert_eq!(machines.meet(now, (pair, line), SessionKey::numbered(7), start(2)), None);
+        machines
+    }
+
+    #[test]
+    fn who_waits_is_forgotten_with_its_session_and_with_its_member() {
+        let (now, line) = (Instant::now(), EntryId::new([1; 32]));
+        let later = now + ANSWERS_WITHIN;
+        let next = |mut machines: Machines| machines.poll_newcomer(later, |_| None).map(|(it, _)| it.session);
+        assert_eq!(next(waiting(now, line)), Some(SessionKey::numbered(7)));
+        let mut machines = waiting(now, line);
+        machines.begin();
+        machines.part(line);
+        assert_eq!((machines.poll_timeout(), next(machines)), (None, None));
+        let mut machines = waiting(now, line);
+        machines.retain(|it| it == line);
+        assert!(machines.poll_timeout().is_some());
+        machines.retain(|_| false);
+        assert_eq!((machines.poll_timeout(), next(machines)), (None, None));
     }
 }

@@ -83,9 +83,10 @@ impl Engine {
         });
     }
 
-    /// Whether the peer that was introduced still waits to be admitted.
-    pub fn is_introduced(&self, session: SessionKey) -> bool {
-        self.table.get(session).and_then(Session::introduced).is_some()
+    /// Whether the member of `pair` that was introduced still waits to be admitted.
+    pub fn is_introduced(&self, pair: Pair, session: SessionKey) -> bool {
+        let introduced = self.table.get(session).and_then(Session::introduced);
+        introduced.is_some_and(|state| state.path().bond() == control(pair))
     }
 
     /// Does not take the peer that was introduced, and tells it so.
