@@ -89,7 +89,7 @@ pub(super) fn role(setup: &Setup, path: &Path) -> Role {
 pub(super) fn followed(read: &Read, path: &Path, host: &Host) -> anyhow::Result<Setup> {
     let (file, text) = match read {
         Read::Preview { file, text, .. } => (file.as_path(), Some(text.clone())),
-        Read::Changed | Read::Reload(_) => {
+        Read::Changed | Read::Again | Read::Reload(_) => {
             owner::check(path)?;
             (path, None)
         }

@@ -190,10 +190,10 @@ impl Host {
         self.go_on_with_store(now);
         let changed = self.core.as_mut().and_then(Core::membership_mut).is_some_and(Membership::poll_changed);
         if self.cluster.as_mut().is_some_and(|cluster| cluster.gather(now, changed)) {
-            self.handle_change();
+            self.read_again();
         }
         if self.look_at_settings(now) {
-            self.handle_change();
+            self.read_again();
         }
         self.hear_members(now, system);
         self.go_on_asking(now);

@@ -82,6 +82,15 @@ pub enum LeaseChange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AskId(u64);
 
+/// An ask that has no answer yet.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    id: AskId,
+    began: Duration,
+    /// A yes to it proves nothing of now.
+    is_void: bool,
+}
+
 /// The lease of a host.
 #[derive(Debug)]
 pub struct Lease {
@@ -101,13 +110,13 @@ pub struct Lease {
     failing: Option<Duration>,
     /// When it was used last.
     used: Option<UnixTime>,
-    /// When to ask next; `None` while an answer is awaited, and where nobody asks any more.
+    /// When to ask next; while an answer is awaited, only where somebody wants one that is asked for later.
     next: Option<Duration>,
     /// When to ask because a peer was cut off, and when that was done last.
     hint: Option<Duration>,
     hinted: Option<Duration>,
-    /// The ask that has no answer yet, when it began, and whether its answer counts.
-    asked: Option<(AskId, Duration, bool)>,
+    /// The ask that has no answer yet.
+    asked: Option<Asked>,
     asks: u64,
     /// The two clocks, at first or when they parted last.
     clocks: (Duration, UnixTime),
@@ -184,27 +193,24 @@ impl Lease {
         }
         self.asks += 1;
         let id = AskId(self.asks);
-        self.asked = Some((id, moment.uptime, true));
+        self.asked = Some(Asked { id, began: moment.uptime, is_void: false });
         Some(id)
     }
 
-    /// Asks as soon as may be: something has changed.
-    pub fn hurry(&mut self, moment: Moment) {
-        self.hurry_within(moment, Duration::ZERO);
+    /// Asks then, or sooner if it would ask sooner: somebody wants it. A yes that is under way will do.
+    pub fn hurry(&mut self, at: Duration) {
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
     }
 
-    /// The same after this time, or sooner if it would ask sooner.
-    pub fn hurry_within(&mut self, moment: Moment, wait: Duration) {
-        let at = moment.uptime + wait;
-        match &mut self.asked {
-            Some((.., counts)) => *counts = false,
-            None => self.next = Some(self.next.map_or(at, |next| next.min(at))),
-        }
+    /// The same where something else is to be unwrapped than before: no answer that is under way will do.
+    pub fn ask_anew(&mut self, at: Duration) {
+        self.asked.iter_mut().for_each(|asked| asked.is_void = true);
+        self.hurry(at);
     }
 
-    /// The first ask is so much later.
-    pub fn put_off(&mut self, wait: Duration) {
-        self.next = self.next.map(|next| next + wait);
+    /// The first ask is no sooner than that.
+    pub fn put_off(&mut self, until: Duration) {
+        self.next = self.next.map(|next| next.max(until));
     }
 
     /// A peer was cut off from its key when the system had been up for `up`, as it says. That is obeyed in nothing: it
@@ -228,15 +234,12 @@ impl Lease {
     ) -> Option<LeaseChange> {
         // One that is too late was counted as none.
         let late = self.handle_timeout(moment, chance);
-        let Some((_, asked, counts)) = self.asked.take_if(|(asked, ..)| *asked == id) else { return late };
+        let Some(asked) = self.asked.take_if(|asked| asked.id == id) else { return late };
         match answer {
-            Ok(gift) if counts => Some(self.renew(moment, asked, gift, chance)),
-            Ok(_) => {
-                self.next = Some(moment.uptime);
-                late
-            }
+            Ok(_) if asked.is_void => late,
+            Ok(gift) => Some(self.renew(moment, asked.began, gift, chance)),
             Err(refusal) => {
-                self.refuse(moment, refusal, counts, chance);
+                self.refuse(moment, refusal, chance);
                 late
             }
         }
@@ -245,8 +248,8 @@ impl Lease {
     /// Time has passed.
     pub fn handle_timeout(&mut self, moment: Moment, chance: u8) -> Option<LeaseChange> {
         self.handle_clocks(moment);
-        if let Some((.., counts)) = self.asked.take_if(|(_, asked, _)| *asked + ANSWER <= moment.uptime) {
-            self.refuse(moment, Self::silence(), counts, chance);
+        if self.asked.take_if(|asked| asked.began + ANSWER <= moment.uptime).is_some() {
+            self.refuse(moment, Self::silence(), chance);
         }
         let ended = self.ends.take_if(|ends| *ends <= moment.uptime)?;
         self.ended = Some(ended);
@@ -273,8 +276,8 @@ impl Lease {
         LeaseChange::Renewed { short }
     }
 
-    /// The key was not given. Where the ask does not count, as somebody wants one that is made later, that is made now.
-    fn refuse(&mut self, moment: Moment, refused: KmsRefusal, counts: bool, chance: u8) {
+    /// The key was not given. Where somebody wants an answer that is asked for later, that is asked for then.
+    fn refuse(&mut self, moment: Moment, refused: KmsRefusal, chance: u8) {
         self.answered = true;
         let failing = *self.failing.get_or_insert(moment.uptime);
         let is_final = refused.refusal.is_final();
@@ -291,10 +294,7 @@ impl Lease {
             _ => AGAIN_LATER,
         };
         let pause = shortened(pause.min(self.check_every), chance);
-        self.next = match counts {
-            true => (!self.is_given_up(moment)).then_some(moment.uptime + pause),
-            false => Some(moment.uptime),
-        };
+        self.next = self.next.or_else(|| (!self.is_given_up(moment)).then_some(moment.uptime + pause));
     }
 
     /// Whether an answer is needed soon by a host whose key is not given since `failing`.
@@ -319,7 +319,7 @@ impl Lease {
         let parted = expected.since(moment.wall).max(moment.wall.since(expected));
         if parted >= PARTED {
             self.clocks = (moment.uptime, moment.wall);
-            self.hurry(moment);
+            self.ask_anew(moment.uptime);
             self.end_within_grace(moment);
         }
     }
@@ -354,7 +354,7 @@ impl Lease {
 
     /// Whether an answer was awaited in vain, and counts as none from now on.
     pub fn waits_in_vain(&self, moment: Moment) -> bool {
-        self.asked.is_some_and(|(_, asked, _)| asked + ANSWER <= moment.uptime)
+        self.asked.is_some_and(|asked| asked.began + ANSWER <= moment.uptime)
     }
 
     /// When it was used last.
@@ -369,9 +369,9 @@ impl Lease {
 
     /// When [`Lease::handle_timeout`] or [`Lease::poll_ask`] is due, since the start of the system.
     pub fn deadline(&self) -> Option<Duration> {
-        let answer = self.asked.map(|(_, asked, _)| asked + ANSWER);
-        let hint = self.hint.filter(|_| self.asked.is_none());
-        [self.ends, self.next, hint, answer].into_iter().flatten().min()
+        let answer = self.asked.map(|asked| asked.began + ANSWER);
+        let [next, hint] = [self.next, self.hint].map(|due| due.filter(|_| self.asked.is_none()));
+        [self.ends, next, hint, answer].into_iter().flatten().min()
     }
 }
 

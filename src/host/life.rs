@@ -9,6 +9,7 @@ use super::accounts::Accounts;
 use super::audit::AuditTrail;
 use super::cluster::ClusterPart;
 use super::core::{Core, CoreCounts, Persist, TICK, Withholding};
+use super::hurry::Hurry;
 use super::onlookers::Onlookers;
 use super::pace::Pace;
 use super::prover::Prover;
@@ -39,6 +40,7 @@ impl Host {
             moment,
             chance,
             leased,
+            hurry: Hurry::default(),
             audit: AuditTrail::default(),
             awaiting_first_answer: Vec::new(),
             leaves_later: false,

@@ -22,6 +22,7 @@
 //! secret   a secret that comes late, is withdrawn and comes again
 //! unwrap   a secret that a key of somebody else wraps
 //! lease    for how long a host goes on with it
+//! hurry    when the key is asked for out of turn
 //! audit    what was done with that key, to be written
 //! ledger   writes, and the answers that wait for them
 //! ports    the sockets, the disk and the source of secrets that it stands on
@@ -52,6 +53,7 @@ pub mod file_host;
 mod followers;
 pub mod guard;
 pub mod holdings;
+mod hurry;
 pub mod joiner;
 pub mod kernel;
 pub mod lease;
@@ -97,6 +99,7 @@ pub use self::cluster::{ClusterStart, OfferTried};
 use self::core::{Core, CoreCounts, Datagram, ProbeDatagram, Unsent, Withholding};
 use self::doctor::Examination;
 use self::followers::Followers;
+use self::hurry::Hurry;
 use self::ledger::{Asker, Begun, Ledger, Save, Written};
 use self::onlookers::Onlookers;
 use self::pace::Pace;
@@ -162,6 +165,8 @@ pub struct Host {
     withheld: Option<Withholding>,
     /// The lease of the secret, where a key of somebody else wraps it.
     leased: Option<Leased>,
+    /// When the key is asked for out of turn, whatever lease there is.
+    hurry: Hurry,
     /// What was done with that key, to be written.
     audit: AuditTrail,
     /// Who wants this host protected, before it is known whether it has a secret.
@@ -303,7 +308,7 @@ impl Host {
         // Nobody changes a file here, so it is tried again.
         let again = self.cluster.is_some() && self.trouble.is_some();
         if ticks && again {
-            self.handle_change();
+            self.read_again();
         }
         self.end_time_without_ppks(now, system);
         if self.lists.is_due(now) {

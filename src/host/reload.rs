@@ -29,6 +29,8 @@ struct Files {
 /// Files that are to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
+    /// Nobody has touched the files, but what they make together with the cluster may be something else.
+    Again,
     /// The files in force may have changed.
     Changed,
     /// The same, and somebody wants to know.
@@ -49,8 +51,17 @@ pub enum Read {
 impl Host {
     /// One of the files may have changed, or somebody says so: the log and `status` tell the result.
     pub fn handle_change(&mut self) {
-        if !self.reads.contains(&Read::Changed) {
-            self.reads.push_back(Read::Changed);
+        self.want_read(Read::Changed);
+    }
+
+    /// The cluster may say something else.
+    pub(super) fn read_again(&mut self) {
+        self.want_read(Read::Again);
+    }
+
+    fn want_read(&mut self, read: Read) {
+        if !self.reads.contains(&read) {
+            self.reads.push_back(read);
         }
     }
 
@@ -66,9 +77,10 @@ impl Host {
         let now = self.note_moment(moment);
         let root = self.secrets.as_ref().and_then(Secrets::root);
         let files = setup.and_then(|setup| Ok(Files { secrets: source.read(&setup, root)?, setup }));
+        let by_hand = read != Read::Again;
         let (asker, answer) = match read {
-            Read::Changed => {
-                let changes = self.reload(now, system, files).unwrap_or_default();
+            Read::Again | Read::Changed => {
+                let changes = self.reload(now, system, files, by_hand).unwrap_or_default();
                 self.taken.extend(changes.into_iter().map(|change| (now, change)));
                 let many = self.taken.len().saturating_sub(TAKEN_MOST);
                 self.taken.drain(..many);
@@ -98,8 +110,9 @@ impl Host {
         now: Instant,
         system: &mut dyn System,
         files: anyhow::Result<Files>,
+        by_hand: bool,
     ) -> anyhow::Result<Vec<String>> {
-        let outcome = files.and_then(|files| self.take_files(now, system, files));
+        let outcome = files.and_then(|files| self.take_files(now, system, files, by_hand));
         match &outcome {
             Ok(changes) => {
                 self.trouble = None;
@@ -127,7 +140,7 @@ impl Host {
         files: anyhow::Result<Files>,
     ) -> anyhow::Result<Vec<String>> {
         self.hurry_offer(now);
-        let (changes, taken) = (self.reload(now, system, files)?, std::mem::take(&mut self.taken));
+        let (changes, taken) = (self.reload(now, system, files, true)?, std::mem::take(&mut self.taken));
         let already = |(at, change): (Instant, String)| {
             let age = Duration::from_secs(now.saturating_duration_since(at).as_secs());
             format!("{change} (taken {} ago)", human_duration(age))
@@ -205,8 +218,10 @@ impl Host {
         now: Instant,
         system: &mut dyn System,
         files: Files,
+        by_hand: bool,
     ) -> anyhow::Result<Vec<String>> {
         let Files { setup, secrets } = files;
+        let mark = self.setup.config.wrapped_mark();
         let mut changes = self.setup.config.changes(&setup.config);
         match (&self.secrets, &secrets) {
             (Some(before), Some(next)) => changes.extend(before.changes(next)),
@@ -231,7 +246,7 @@ impl Host {
             self.reconfigure(now, system);
             self.ledger.keep(now);
         }
-        self.follow_kms();
+        self.follow_kms(mark.as_ref(), by_hand);
         if self.secrets.is_some() {
             self.go_on_with_secrets(now, system);
         }

@@ -299,35 +299,50 @@ impl Host {
         self.core.iter_mut().for_each(|core| core.bound_sas(end));
     }
 
-    /// The files in force may say something else of it: the key is asked for now.
-    pub(super) fn follow_kms(&mut self) {
+    /// The files in force may say something else of the key, or of what it wraps, than when this was the mark: then it is
+    /// asked for out of turn, and also where somebody has touched the files or wants it, `by_hand`. Whatever else a cluster
+    /// says makes nobody ask.
+    pub(super) fn follow_kms(&mut self, before: Option<&SecretMark>, by_hand: bool) {
         let moment = self.moment;
         self.record_rules();
-        let mut chance = [0];
-        (self.chance)().fill(&mut chance);
-        // All members hear of it at once.
-        let wait = spread(self.setup.config.nodes.len(), chance[0]);
         let mark = self.setup.config.wrapped_mark();
-        self.leased = match (self.setup.config.kms.as_ref(), self.leased.take()) {
+        self.leased = match (self.setup.config.kms.clone(), self.leased.take()) {
             (None, _) => None,
             (Some(rules), None) => {
-                let mut leased = Leased::new(rules, moment, &self.boot, None);
-                leased.lease.put_off(wait);
+                let mut leased = Leased::new(&rules, moment, &self.boot, None);
+                leased.lease.put_off(self.next_hurry(by_hand));
                 Some(leased)
             }
             (Some(rules), Some(mut leased)) => {
-                let is_new = leased.rules != *rules || leased.opened != mark;
-                if leased.rules != *rules {
+                let is_other = leased.rules != rules;
+                if is_other {
                     let same_key =
                         (&leased.rules.provider, &leased.rules.key) == (&rules.provider, &rules.key);
-                    leased.lease = leased.lease.followed_by(rules, moment, same_key);
-                    leased.rules = rules.clone();
+                    leased.lease = leased.lease.followed_by(&rules, moment, same_key);
+                    leased.rules = rules;
                 }
-                leased.lease.hurry_within(moment, if is_new { wait } else { Duration::ZERO });
+                if is_other || before != mark.as_ref() {
+                    leased.lease.ask_anew(self.next_hurry(by_hand));
+                } else if by_hand && mark.is_none() {
+                    // The file that holds what the key wraps may be another one.
+                    leased.lease.ask_anew(moment.uptime);
+                } else if by_hand {
+                    leased.lease.hurry(moment.uptime);
+                }
                 Some(leased)
             }
         };
         self.bound_sas();
+    }
+
+    /// When to ask for what is new. All members hear of it at once, and somebody may say something new all the time; but
+    /// not `by_hand`.
+    fn next_hurry(&mut self, by_hand: bool) -> Duration {
+        let now = self.moment.uptime;
+        let mut chance = [0];
+        (self.chance)().fill(&mut chance);
+        let soonest = now + spread(self.setup.config.nodes.len(), chance[0]);
+        if by_hand { soonest } else { self.hurry.next(now, soonest) }
     }
 
     /// Has it recorded where the files say something else of the key than before.

@@ -123,7 +123,7 @@ impl Host {
             (None, None) => {}
         }
         // The pairs prove themselves with what the files say.
-        self.handle_change();
+        self.read_again();
     }
 
     /// Whether this node may say something without being asked.

@@ -117,7 +117,7 @@ fn a_kms_that_says_no_takes_it_in_a_minute_unless_it_says_yes_meanwhile() {
         assert_eq!(ask(&mut lease, 301, Err(refusal.clone())), None);
         assert_eq!(left(&lease, 301), Some(60));
         // Whatever else is said: what is away does not contradict.
-        lease.hurry(at(310));
+        lease.hurry(at(310).uptime);
         assert_eq!(ask(&mut lease, 310, Err(Refusal::Unavailable)), None);
         assert_eq!(
             (left(&lease, 310), lease.state()),
@@ -128,7 +128,7 @@ fn a_kms_that_says_no_takes_it_in_a_minute_unless_it_says_yes_meanwhile() {
 
         let mut lease = answered(Ok(()));
         ask(&mut lease, 301, Err(refusal));
-        lease.hurry(at(360));
+        lease.hurry(at(360).uptime);
         assert_eq!(ask(&mut lease, 360, Ok(())), Some(LeaseChange::Renewed { short: true }));
         assert_eq!(lease.handle_timeout(at(361), 0), None);
     }
@@ -153,7 +153,7 @@ fn it_is_given_back_by_a_yes_and_nothing_else_and_asked_for_until_the_window_is_
     assert!((WINDOW..WINDOW + 400).contains(&now), "{now}");
     assert!((60..60 + WINDOW / 300 + 2).contains(&asks), "{asks}");
     // Somebody has changed something.
-    lease.hurry(at(now + 1));
+    lease.hurry(at(now + 1).uptime);
     assert_eq!(ask(&mut lease, now + 1, Ok(())), Some(LeaseChange::Renewed { short: true }));
     assert_eq!(left(&lease, now + 1), Some(LENGTH));
 }
@@ -164,13 +164,31 @@ fn an_ask_before_somebody_wanted_one_is_followed_by_another() {
     let mut lease = answered(Err(Refusal::Disabled));
     lease.handle_timeout(at(61), 0);
     let before = lease.poll_ask(at(WINDOW + 60)).expect("the window is open");
-    lease.hurry(at(WINDOW + 65));
+    lease.hurry(at(WINDOW + 65).uptime);
     assert_eq!(lease.handle_answer(at(WINDOW + 70), before, told(Err(Refusal::Disabled)), 0), None);
     let in_vain = lease.poll_ask(at(WINDOW + 70)).expect("somebody wants it");
-    lease.hurry(at(WINDOW + 75));
+    lease.hurry(at(WINDOW + 75).uptime);
     lease.handle_timeout(at(WINDOW + 90), 0);
     assert_eq!(lease.handle_answer(at(WINDOW + 90), in_vain, told(Ok(())), 0), None, "too late");
     assert!(ask(&mut lease, WINDOW + 90, Ok(())).is_some());
+}
+
+/// However often somebody wants one: only another secret makes what was asked before worthless.
+#[test]
+fn a_yes_to_what_is_in_force_renews_it_whoever_wants_a_later_one() {
+    let mut lease = answered(Ok(()));
+    let before = lease.poll_ask(at(301)).expect("it is due");
+    lease.hurry(at(302).uptime);
+    assert_eq!((lease.poll_ask(at(302)), lease.deadline()), (None, Some(at(321).uptime)), "one at a time");
+    let renewed = Some(LeaseChange::Renewed { short: false });
+    assert_eq!(lease.handle_answer(at(303), before, told(Ok(())), 0), renewed);
+    assert_eq!((left(&lease, 303), lease.deadline()), (Some(LENGTH - 2), Some(at(303 + CHECK).uptime)));
+
+    let other = lease.poll_ask(at(603)).expect("it is due");
+    lease.ask_anew(at(610).uptime);
+    assert_eq!(lease.handle_answer(at(604), other, told(Ok(())), 0), None);
+    assert_eq!((left(&lease, 604), lease.poll_ask(at(609))), (Some(LENGTH - 303), None));
+    assert_eq!(ask(&mut lease, 610, Ok(())), renewed);
 }
 
 #[test]
@@ -202,7 +220,7 @@ fn where_an_answer_cannot_wait_a_kms_that_is_away_is_asked_soon_again() {
 
     let mut lease = answered(Ok(()));
     ask(&mut lease, 301, Err(Refusal::Denied));
-    lease.hurry(at(353));
+    lease.hurry(at(353).uptime);
     assert!(ask(&mut lease, 353, Err(Refusal::Unavailable)).is_none());
     assert!(matches!(ask(&mut lease, 360, Ok(())), Some(LeaseChange::Renewed { .. })));
 }
@@ -241,7 +259,7 @@ fn a_peer_that_was_cut_off_makes_one_ask_a_minute_and_nothing_else() {
     ask(&mut lease, 10, Ok(()));
     hint(&mut lease, 11, 0);
     assert_eq!(lease.poll_ask(at(69)), None);
-    lease.hurry(at(40));
+    lease.hurry(at(40).uptime);
     ask(&mut lease, 40, Ok(()));
     assert_eq!(lease.poll_ask(at(70)), None);
     // Who was told no knows more than a peer.
@@ -284,7 +302,7 @@ fn other_rules_give_nothing_that_was_not_there() {
     lease.handle_timeout(at(61), 0);
     let mut next = lease.followed_by(&rules(), at(70), false);
     assert_eq!((left(&next, 70), next.poll_ask(at(70))), (None, None));
-    next.hurry(at(70));
+    next.hurry(at(70).uptime);
     assert_eq!(ask(&mut next, 70, Ok(())), Some(LeaseChange::Renewed { short: true }));
 }
 
@@ -301,7 +319,7 @@ fn the_hosts_of_a_cluster_do_not_all_ask_at_once() {
     let next = |lease: &Lease| lease.deadline().expect("it asks").as_millis().div_ceil(1000) as u64 - 1000;
     let heard = (0..=255).map(|chance| {
         let mut lease = answered(Ok(()));
-        lease.hurry_within(at(10), spread(256, chance));
+        lease.hurry(at(10).uptime + spread(256, chance));
         next(&lease)
     });
     assert!(busiest(heard) <= 14);
@@ -538,7 +556,10 @@ impl Life {
             self.start();
         }
         let moment = self.moment();
-        self.lease.iter_mut().filter(|lease| lease.is_given_up(moment)).for_each(|lease| lease.hurry(moment));
+        self.lease
+            .iter_mut()
+            .filter(|lease| lease.is_given_up(moment))
+            .for_each(|lease| lease.hurry(moment.uptime));
         self.pass(300 + 20 + 2 * self.delay + 2)?;
         prop_assert!(self.holds, "it is not restored");
         Ok(())

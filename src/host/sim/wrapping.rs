@@ -97,6 +97,42 @@ fn a_live_cluster_moves_to_a_wrapped_secret_and_to_another_key() {
     }
 }
 
+/// Whoever changes the roster otherwise, and however often, has no host ask its KMS: it asks in its turn, and goes on.
+#[test]
+fn a_roster_that_changes_otherwise_has_nobody_ask() {
+    let (mut world, settings) = moved(7);
+    let uses = |world: &World, host| world.record(host).iter().filter(|it| it.0 == "Use").count();
+    let before: Vec<usize> = (0..HOSTS).map(|host| uses(&world, host)).collect();
+    for change in 0..40 {
+        world.set(&format!("{settings}\n[esp]\nreplay_window = {}\n", [128, 256][change % 2]));
+        world.run(SECOND, None);
+    }
+    for (host, before) in before.into_iter().enumerate() {
+        assert!(uses(&world, host) <= before + 1, "host {host}: {:?}", world.record(host));
+    }
+    assert_eq!(world.stage(&settings).0, WrapStage::InForce);
+}
+
+/// An admin gone bad that has the key and the secret changed all the time.
+#[test]
+fn a_key_that_changes_all_the_time_is_asked_for_in_turn() {
+    let (mut world, settings) = moved(8);
+    let asks = |world: &World, host: usize| world.record(host).iter().filter(|it| it.0 == "Use").count();
+    let before = asks(&world, 2);
+    for change in 0..40 {
+        let next = with_offer(&settings, &wrapped_again("k", change));
+        let next = with_offer_in_force(&next, END);
+        // Now and then there is no key at all.
+        let next = if change % 4 == 3 { String::new() } else { next };
+        let order = SettingsOrder { other_secret: true, ..SettingsOrder::of(next.as_str()) };
+        world.order(0, ClusterRequest::SetSettings(order)).unwrap();
+        world.run(SECOND, None);
+    }
+    // Three a minute, and one in its turn.
+    let after = asks(&world, 2) - before;
+    assert!((1..=4).contains(&after), "{after}: {:?}", world.record(2));
+}
+
 #[test]
 fn what_is_in_force_counts_once_it_was_unwrapped_and_a_kms_that_is_away_takes_nothing_away() {
     let (mut world, settings) = moved(5);
