@@ -1,6 +1,7 @@
 //! The record of what was done with the key that wraps the secret: which events are to be written, and how far that has
 //! come. Writing is an output, and its end an input, so that a disk that is slow or full delays nothing. An event that
-//! cannot be written waits for the next one; those that cannot wait are counted, and the next line says so.
+//! cannot be written is tried again with the next one, and each minute; those that cannot wait are counted, and the next
+//! line says so.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ use crate::store::{AuditBatch, AuditEvent, AuditKind, AuditWritten, ChainHead, S
 const MOST: usize = 64;
 /// A disk that takes longer than this may never answer.
 const SLOW: Duration = Duration::from_secs(30);
+/// What could not be written is tried again after that time.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// Events on their way to the disk.
 #[derive(Default)]
@@ -26,8 +29,10 @@ pub(super) struct AuditTrail {
     missing: u64,
     /// What is being written, and since when.
     writing: Option<(AuditBatch, Instant)>,
-    /// Something has come since the last attempt.
+    /// Something has come since the last attempt, or that was long enough ago.
     is_due: bool,
+    /// When to try again what could not be written.
+    again_at: Option<Instant>,
     head: Option<ChainHead>,
     lost: u64,
     trouble: Option<String>,
@@ -73,6 +78,7 @@ impl AuditTrail {
         if self.writing.is_some() || !std::mem::take(&mut self.is_due) {
             return None;
         }
+        self.again_at = None;
         let events = self.waiting.drain(..).collect();
         let batch = AuditBatch { events, missing: std::mem::take(&mut self.missing), known: self.head };
         self.writing = Some((batch.clone(), now));
@@ -81,7 +87,7 @@ impl AuditTrail {
 
     /// It was written, or could not be. The line that was the last one before is still known. Returns the events that could not be written
     /// for the first time.
-    fn end(&mut self, outcome: &Result<AuditWritten, SavedError>) -> Vec<AuditEvent> {
+    fn end(&mut self, now: Instant, outcome: &Result<AuditWritten, SavedError>) -> Vec<AuditEvent> {
         let Some((batch, _)) = self.writing.take() else { return Vec::new() };
         match outcome {
             Ok(written) => {
@@ -91,6 +97,7 @@ impl AuditTrail {
             }
             Err(error) => {
                 self.trouble = Some(error.to_string());
+                self.again_at = Some(now + AGAIN);
                 let untold = batch.events.iter().skip(self.told).cloned().collect();
                 self.told = self.told.max(batch.events.len());
                 // They stand before those that have come since, and so does what is missing.
@@ -100,6 +107,16 @@ impl AuditTrail {
                 untold
             }
         }
+    }
+
+    /// Time has passed.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.is_due |= self.again_at.take_if(|at| *at <= now).is_some();
+    }
+
+    /// When [`AuditTrail::handle_timeout`] is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.again_at
     }
 
     /// Whether something is being written, or is to be.
@@ -156,7 +173,7 @@ impl Host {
 
     /// Lines were written, or could not be. The log has them in any case: who keeps it elsewhere has heads that nobody here
     /// can change.
-    pub(super) fn handle_audit_written(&mut self, outcome: &Result<AuditWritten, SavedError>) {
+    pub(super) fn handle_audit_written(&mut self, now: Instant, outcome: &Result<AuditWritten, SavedError>) {
         match outcome {
             Ok(AuditWritten { head, lines }) => {
                 lines.iter().for_each(|line| tracing::info!("kms audit: {line}"));
@@ -164,7 +181,7 @@ impl Host {
             }
             Err(error) => tracing::error!("an audit line could not be written: {error}"),
         }
-        log_unwritten(&self.audit.end(outcome));
+        log_unwritten(&self.audit.end(now, outcome));
     }
 }
 
@@ -217,25 +234,25 @@ mod tests {
         trail.note(event(2));
         assert!(trail.begin(now).is_none());
         let written = first.lines(ChainHead::default(), None);
-        trail.end(&Ok(written.clone()));
+        trail.end(now, &Ok(written.clone()));
         let next = trail.begin(now).unwrap();
         assert_eq!((times(&next), next.known), (vec![2], Some(written.head)));
-        trail.end(&Ok(next.lines(written.head, None)));
+        trail.end(now, &Ok(next.lines(written.head, None)));
         assert!(!trail.is_busy());
         assert_eq!(trail.report(now).head.map(|head| head.seq), Some(2));
     }
 
-    /// It is not tried again and again: the next event takes those along that wait.
+    /// It is not tried again and again: the next event takes those along that wait, or a minute is over.
     #[test]
     fn what_cannot_be_written_waits_and_what_cannot_wait_is_counted() {
         let (mut trail, now) = (AuditTrail::default(), Instant::now());
         trail.note(event(0));
         let first = trail.begin(now).unwrap().lines(ChainHead::default(), None);
-        trail.end(&Ok(first.clone()));
+        trail.end(now, &Ok(first.clone()));
         trail.note(event(1));
         trail.begin(now).unwrap();
         assert_eq!(trail.note(event(2)), [event(1), event(2)], "the log has it at once");
-        assert_eq!(trail.end(&full()), [], "once");
+        assert_eq!(trail.end(now, &full()), [], "once");
         assert_eq!((trail.report(now).unwritten, trail.report(now).lost), (2, 0));
         let again = trail.begin(now).unwrap();
         assert_eq!(
@@ -243,8 +260,14 @@ mod tests {
             (vec![1, 2], 0, Some(first.head)),
             "what was written is not forgotten"
         );
-        assert_eq!(trail.end(&full()), [], "once");
+        assert_eq!(trail.end(now, &full()), [], "once");
         assert!(trail.begin(now).is_none() && !trail.is_busy());
+        trail.handle_timeout(now + AGAIN / 2);
+        assert!(trail.begin(now).is_none() && trail.deadline() == Some(now + AGAIN));
+        trail.handle_timeout(now + AGAIN);
+        assert_eq!(trail.deadline(), None);
+        assert_eq!(trail.begin(now).map(|batch| times(&batch)), Some(vec![1, 2]));
+        assert_eq!(trail.end(now, &full()), [], "once");
         (3..=MOST as u64 + 5).for_each(|number| drop(trail.note(event(number))));
         let report = trail.report(now);
         assert_eq!((report.unwritten, report.lost, report.trouble.is_some()), (MOST as u64, 5, true));
@@ -252,10 +275,10 @@ mod tests {
         assert_eq!((batch.missing, times(&batch)[0]), (5, 6));
         // What is given up while that is written comes after what was given up before.
         trail.note(event(100));
-        trail.end(&full());
+        trail.end(now, &full());
         let batch = trail.begin(now).unwrap();
         assert_eq!((batch.missing, times(&batch)[0], batch.events.len()), (6, 7, MOST));
-        trail.end(&Ok(batch.lines(ChainHead::default(), None)));
+        trail.end(now, &Ok(batch.lines(ChainHead::default(), None)));
         let report = trail.report(now);
         assert_eq!((report.unwritten, report.lost, report.trouble), (0, 6, None));
     }
@@ -272,9 +295,9 @@ mod tests {
         let told: Vec<AuditEvent> = (1..200).flat_map(|number| trail.note(event(number))).collect();
         assert_eq!(told, (0..200).map(event).collect::<Vec<_>>());
         assert_eq!(trail.report(now + SLOW).lost, 199 - MOST as u64);
-        assert_eq!(trail.end(&full()), [], "all are told");
+        assert_eq!(trail.end(now, &full()), [], "all are told");
         trail.note(event(200));
         trail.begin(now).unwrap();
-        assert_eq!(trail.end(&full()), [event(200)]);
+        assert_eq!(trail.end(now, &full()), [event(200)]);
     }
 }

@@ -257,7 +257,7 @@ impl Host {
             Written::Config(outcome) => self.ledger.note_config(now, &outcome),
             Written::Roster(outcome) => self.handle_roster_written(now, outcome),
             Written::Keys(written) => self.handle_keys_written(now, written),
-            Written::Audit(outcome) => self.handle_audit_written(&outcome),
+            Written::Audit(outcome) => self.handle_audit_written(now, &outcome),
             Written::State(outcome) => {
                 let ordered = self.wish.take_if(|ordered| self.ledger.is_under_way(ordered.write));
                 let stays = ordered.as_ref().is_some_and(Ordered::begins);
@@ -282,6 +282,7 @@ impl Host {
     pub fn handle_timeout(&mut self, moment: Moment, system: &mut dyn System) {
         let now = self.note_moment(moment);
         self.handle_lease_timeout(system);
+        self.audit.handle_timeout(now);
         let ticks = self.tick_at.is_some_and(|at| at <= now);
         let looks = self.looks.is_due(now);
         if looks {
@@ -411,10 +412,11 @@ impl Host {
         let core = self.core.as_ref().and_then(Core::poll_timeout);
         let (followers, ledger, ways) =
             (self.followers.deadline(), self.ledger.deadline(), self.ways.deadline());
-        let asked = [self.onlookers.deadline(), self.prover.poll_timeout(), self.lease_deadline()];
+        let asked = [self.onlookers.deadline(), self.prover.poll_timeout()];
+        let key = [self.lease_deadline(), self.audit.deadline()];
         let own = [core, followers, ledger, ways, self.tick_at, self.cluster_deadline()];
         let looks = [&self.looks, &self.lists, &self.hole_looks].map(Pace::deadline);
-        own.into_iter().chain(asked).chain(looks).flatten().min()
+        own.into_iter().chain(asked).chain(key).chain(looks).flatten().min()
     }
 
     /// Whether the kernel goes on with what this host has written when its agent ends.

@@ -266,6 +266,25 @@ fn a_member_that_only_tries_an_offer_has_its_record() {
     assert_eq!(kinds(&world).last().map(String::as_str), Some("Stop"));
 }
 
+/// The disk has room again when nobody tries it any more.
+#[test]
+fn a_record_that_could_not_be_written_is_written_though_nothing_is_added_to_it() {
+    let mut world = protected(HOSTS, 4);
+    world.kms_of_all(Ok(()));
+    world.hosts[2].file.kms = Some(Err(Refusal::Denied));
+    world.hosts[2].disk.keeps_no_audit = true;
+    world.set(&with_offer("", &wrapped("k")));
+    world.run(10 * SECOND, None);
+    world.set("");
+    world.run(5 * 60 * SECOND, None);
+    let codes = |world: &mut World| world.status(2).problems.iter().map(|it| it.code).collect::<Vec<_>>();
+    assert_eq!(codes(&mut world), [ProblemCode::AuditNotWritten]);
+    world.hosts[2].disk.keeps_no_audit = false;
+    world.run(61 * SECOND, None);
+    assert!(codes(&mut world).is_empty() && !world.record(2).is_empty());
+    assert!(world.status(2).audit().is_some_and(|audit| audit.head == Some(world.hosts[2].disk.audit_head)));
+}
+
 /// Who puts it in force without waiting for a member that cannot, cuts that member alone.
 #[test]
 fn a_member_that_cannot_is_cut_alone() {
