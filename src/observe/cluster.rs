@@ -190,12 +190,8 @@ pub enum MemberTrouble {
     DuplicateNode,
     /// It sends entries that no sound member has.
     Forges,
-    /// It sends more than any sound member has to tell.
-    Floods,
     /// It has another roster.
     RosterDiffers,
-    /// It has the same roster, and goes by something else.
-    ConfigDiffers,
     /// It does not do what the cluster is to do, as its operator wants something else.
     Overridden,
     /// Not all of its pairs are protected.

@@ -121,6 +121,9 @@ pub struct MemberReport {
     /// What it goes by, as a hash; `None` while it does not go by its roster yet, and from an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_id: Option<String>,
+    /// The name of the roster that it goes by; `None` where `config_id` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roster_id: Option<String>,
     /// The fingerprint of its secret.
     #[serde(default)]
     pub secret_id: Option<String>,
@@ -163,13 +166,13 @@ impl MemberWord {
 }
 
 impl MemberReport {
-    /// What a member with this status says. It goes by what its roster says where `is_settled`.
+    /// What a member with this status says. It goes by the roster with the name `roster_id`; `None` where it is about to.
     pub fn of(
         status: &Status,
         overridden: bool,
         wrapped: Option<MemberKey>,
         unready: Option<String>,
-        is_settled: bool,
+        roster_id: Option<String>,
     ) -> Self {
         let is_down = |row: &&PeerRow| row.state != RowState::Protected;
         let count = |is: &dyn Fn(&PeerRow) -> bool| status.peers.iter().filter(|row| is(row)).count() as u64;
@@ -191,7 +194,8 @@ impl MemberReport {
             waiting: Some(count(&|row| row.waiting)),
             unprotected,
             unprotected_rows,
-            config_id: is_settled.then(|| status.config_id.clone()),
+            config_id: roster_id.is_some().then(|| status.config_id.clone()),
+            roster_id,
             secret_id: status.secret_id.clone(),
             problems: critical.count(),
             is_stuck: status.config_error.is_some(),
@@ -200,11 +204,13 @@ impl MemberReport {
         }
     }
 
-    /// How many pairs with the host `name` it says are not protected. An earlier version says no more than that there are
-    /// some.
-    pub fn unprotected_with(&self, name: &NodeName) -> u64 {
-        let at = self.unprotected.iter().position(|it| it == name);
-        at.map_or(0, |at| self.unprotected_rows.get(at).map_or(1, |count| u64::from(*count)))
+    /// How many pairs with the host `name` it says are not protected. `None` where it says no more than that there are some,
+    /// as an earlier version does.
+    pub fn unprotected_with(&self, name: &NodeName) -> Option<u64> {
+        match self.unprotected.iter().position(|it| it == name) {
+            Some(at) => self.unprotected_rows.get(at).map(|count| u64::from(*count)),
+            None => Some(0),
+        }
     }
 
     /// Whether all of it can be shown.
@@ -213,7 +219,7 @@ impl MemberReport {
         let shown = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
         let names = self.unprotected.iter().map(NodeName::as_str);
         let texts = names.chain([self.version.as_str()]).chain(self.secret_id.as_deref());
-        let texts = texts.chain(self.config_id.as_deref());
+        let texts = texts.chain(self.config_id.as_deref()).chain(self.roster_id.as_deref());
         self.unprotected.len() <= NAMES_HEARD_MAX
             && self.unprotected_rows.len() <= self.unprotected.len()
             && self.rows.checked_sub(self.protected).is_some_and(|down| open.is_some_and(|open| open <= down))
@@ -247,6 +253,7 @@ mod tests {
             unprotected: vec!["b".parse().unwrap()],
             unprotected_rows: vec![1],
             config_id: Some("5f3a1d0c9be2a771".to_owned()),
+            roster_id: Some("9b".repeat(32)),
             secret_id: None,
             problems: 1,
             is_stuck: false,
@@ -284,6 +291,7 @@ mod tests {
             MemberReport { unprotected: vec!["b".parse().unwrap(); NAMES_HEARD_MAX + 1], ..report() },
             MemberReport { unprotected_rows: vec![1; 2], ..report() },
             MemberReport { config_id: Some("\u{1b}[2J".to_owned()), ..report() },
+            MemberReport { roster_id: Some("\u{1b}[2J".to_owned()), ..report() },
         ];
         for report in wrong {
             assert_eq!(MemberWord::from_bytes(&MemberWord::Report(1, Box::new(report)).to_bytes()), None);
@@ -381,7 +389,8 @@ mod tests {
         let report = MemberReport {
             version: text.clone(),
             secret_id: Some(text.clone()),
-            config_id: Some(text),
+            config_id: Some(text.clone()),
+            roster_id: Some(text),
             unprotected: vec![name; NAMED_MAX],
             unprotected_rows: vec![u32::MAX; NAMED_MAX],
             rows: u64::MAX,

@@ -44,11 +44,10 @@ impl ClusterSeen<'_> {
             .held_out
             .iter()
             .map(|out| held_out(&out.site.name, &out.site.addresses, &out.why.to_string()));
-        let usual = usual(self.reports, self.members.own());
-        view.members.iter().map(|member| self.row(member, usual)).chain(held_out).collect()
+        view.members.iter().map(|member| self.row(member)).chain(held_out).collect()
     }
 
-    fn row(&self, member: &Member, usual: Option<&str>) -> MemberRow {
+    fn row(&self, member: &Member) -> MemberRow {
         let Self { members, heard, own_id, reports, now: (now, wall), desired } = *self;
         let (line, view) = (member.line, members.roster().view());
         let report = reports.get(&line);
@@ -65,7 +64,6 @@ impl ClusterSeen<'_> {
         let seen = MemberSeen {
             member,
             report,
-            usual,
             roster_id,
             heard,
             keys,
@@ -78,14 +76,19 @@ impl ClusterSeen<'_> {
         seen.row(own_id, duplicate, disagreement(member, reports, view))
     }
 
-    /// What sound members send for some seconds, and some go on with: it need not be them who do something wrong.
+    /// What sound members send for some time, and some go on with: it need not be them who do something wrong.
     pub(super) fn strange(&self) -> Vec<Problem> {
         let (members, now) = (self.members, self.now.0);
         let strange = |member: &Member| {
-            let annoys = members.annoyance(now, member.line).filter(|it| it.what == Nuisance::Strange)?;
+            let annoys = members.annoyance(now, member.line).filter(|it| it.what != Nuisance::Forges)?;
             Some(Problem::warning(ProblemCode::Other, Some(member.site.name.clone()), annoys.words()))
         };
         members.roster().view().members.iter().filter_map(strange).collect()
+    }
+
+    /// Members that go by something else than most with this roster.
+    pub(super) fn skewed(&self) -> Vec<Problem> {
+        skewed(self.reports, self.members.roster(), self.members.own())
     }
 }
 
@@ -98,8 +101,6 @@ pub(super) fn hex(octets: &[u8]) -> String {
 struct MemberSeen<'a> {
     member: &'a Member,
     report: Option<&'a MemberReport>,
-    /// What most go by.
-    usual: Option<&'a str>,
     roster_id: Option<String>,
     heard: Option<UnixTime>,
     keys: Option<KeyStage>,
@@ -180,9 +181,6 @@ impl MemberSeen<'_> {
                 "it has another roster; they are being merged".to_owned(),
             ));
         }
-        if let Some(words) = self.usual.and_then(|usual| skew(usual, report)) {
-            return Some((MemberTrouble::ConfigDiffers, words));
-        }
         if report.overridden {
             let command = if self.desired == DesiredState::On { "enable" } else { "disable" };
             let words = format!("its operator wants otherwise: `hostseal {command}` there ends that");
@@ -244,30 +242,40 @@ impl MemberSeen<'_> {
 
     /// What it goes on sending that no sound member sends.
     fn annoying(&self) -> Option<(MemberTrouble, String)> {
-        let annoys = self.annoys?;
-        let (trouble, first) = match annoys.what {
-            Nuisance::Forges => (MemberTrouble::Forges, ""),
-            Nuisance::Floods => (MemberTrouble::Floods, "Restart its agent. "),
-            Nuisance::Strange => return None,
-        };
+        let annoys = self.annoys.filter(|it| it.what == Nuisance::Forges)?;
         let (words, name) = (annoys.words(), &self.member.site.name);
         let remove = format!("If you do not trust it: `hostseal remove {name} --compromised`");
-        Some((trouble, format!("it {words}. {first}{remove}")))
+        Some((MemberTrouble::Forges, format!("it {words}. {remove}")))
     }
 }
 
-/// The hash of what most members go by; where there are several, that of this host.
-fn usual(all: &BTreeMap<EntryId, MemberReport>, own: EntryId) -> Option<&str> {
+/// Members that go by something else than most, where all go by this roster. That can be meant: a PPK is replaced host by
+/// host, and settings on trial end by the clock of each. So nothing but a warning comes of it.
+fn skewed(all: &BTreeMap<EntryId, MemberReport>, roster: &Roster, own: EntryId) -> Vec<Problem> {
+    let view = roster.view();
+    // Those with a secret have pairs with these, and those without have none.
+    if expecting_secret(view).next().is_some() {
+        return Vec::new();
+    }
+    let roster_id = hex(roster.id().octets());
+    let goes_by = |report: &MemberReport| report.roster_id.as_ref() == Some(&roster_id);
+    let all: BTreeMap<EntryId, &MemberReport> =
+        all.iter().filter(|(_, report)| goes_by(report)).map(|(line, report)| (*line, report)).collect();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    all.values().filter_map(|report| report.config_id.as_deref()).for_each(|id| {
-        *counts.entry(id).or_default() += 1;
-    });
+    let ids = all.values().filter_map(|report| report.config_id.as_deref());
+    ids.for_each(|id| *counts.entry(id).or_default() += 1);
     let here = all.get(&own).and_then(|report| report.config_id.as_deref());
-    counts.into_iter().max_by_key(|(id, count)| (*count, Some(*id) == here)).map(|(id, _)| id)
+    let most = counts.into_iter().max_by_key(|(id, count)| (*count, Some(*id) == here));
+    let Some((usual, _)) = most else { return Vec::new() };
+    let skewed = all.iter().filter_map(|(line, report)| {
+        let words = skew(usual, report)?;
+        let name = view.member(*line)?.site.name.clone();
+        Some(Problem::warning(ProblemCode::ConfigDiffers, Some(name), words))
+    });
+    skewed.collect()
 }
 
-/// Where a member with our roster goes by something else than most. One whose files are not in force has a problem that says
-/// more.
+/// How a member differs from most. One whose files are not in force has a problem that says more.
 fn skew(usual: &str, report: &MemberReport) -> Option<String> {
     let own = report.config_id.as_ref().filter(|id| *id != usual && !report.is_stuck)?;
     let version = match report.version.as_str() {
@@ -276,25 +284,73 @@ fn skew(usual: &str, report: &MemberReport) -> Option<String> {
     };
     Some(format!(
         "it goes by something else than most, with the same roster: config id {own} there, {usual} elsewhere{version}. \
-         Compare `[ppk]` and `[secret]` in the files; where settings are on trial, a node that restarts goes back at once"
+         That is so while a PPK is replaced host by host, and where settings are on trial. If neither is the case, compare \
+         `[ppk]` in the files"
     ))
+}
+
+/// The nodes that were listed and have not joined: the secret that the hosts had before there was a roster proves them.
+fn expecting_secret(view: &RosterView) -> impl Iterator<Item = &Member> {
+    view.members.iter().filter(|member| member.keys.is_none() && member.listed_key.is_none())
 }
 
 /// How many rows are called protected at one end alone, where both answer: the other end says otherwise. A pair of which
 /// both ends say how many rows are down is not protected in as many as the one says that names more.
 pub(super) fn one_sided(all: &BTreeMap<EntryId, MemberReport>, view: &RosterView) -> u64 {
-    let named = all.iter().filter_map(|(line, report)| Some((&view.member(*line)?.site.name, report)));
-    let named: BTreeMap<&NodeName, &MemberReport> = named.collect();
+    let ends = all.iter().filter_map(|(line, report)| {
+        let end = PairEnd::of(view, view.member(*line)?, report);
+        Some((end.names.first().copied()?, end))
+    });
+    let ends: BTreeMap<&NodeName, PairEnd<'_>> = ends.collect();
     let mut one_sided: BTreeMap<&NodeName, u64> = BTreeMap::new();
-    for (name, report) in &named {
-        for other in &report.unprotected {
-            let Some((other, theirs)) = named.get_key_value(other) else { continue };
-            let more = report.unprotected_with(other).saturating_sub(theirs.unprotected_with(name));
+    for end in ends.values() {
+        for other in &end.report.unprotected {
+            let Some((other, theirs)) = ends.get_key_value(other) else { continue };
             let of_other = one_sided.entry(other).or_default();
-            *of_other = of_other.saturating_add(more).min(theirs.protected);
+            *of_other = of_other.saturating_add(end.more_than(theirs)).min(theirs.report.protected);
         }
     }
     one_sided.into_values().fold(0, u64::saturating_add)
+}
+
+/// A member as an end of pairs, with what it says.
+struct PairEnd<'a> {
+    report: &'a MemberReport,
+    /// Under which names others have pairs with it: first its name, then those of what floats and may be at it.
+    names: Vec<&'a NodeName>,
+    addresses: Vec<IpAddr>,
+}
+
+impl<'a> PairEnd<'a> {
+    fn of(view: &'a RosterView, member: &'a Member, report: &'a MemberReport) -> Self {
+        let floating = view.floating.iter().map(|floating| &floating.says);
+        let here = floating.filter(|floating| floating.nodes.contains(&member.line));
+        let sites = here.map(|floating| (&floating.name, &floating.addresses));
+        let sites = std::iter::once((&member.site.name, &member.site.addresses)).chain(sites);
+        let (names, addresses): (Vec<&NodeName>, Vec<&Vec<IpAddr>>) = sites.unzip();
+        Self { report, names, addresses: addresses.into_iter().flatten().copied().collect() }
+    }
+
+    /// In how many of the pairs with `other` it says more often than `other` that they are not protected. However much one
+    /// end says, there are no more than these pairs. Where `other` names an address that floats, it means this end or another
+    /// one: nothing is made of that.
+    fn more_than(&self, other: &Self) -> u64 {
+        let here = other.names.first().and_then(|name| self.report.unprotected_with(name));
+        let mut there = self.names.iter().map(|name| other.report.unprotected_with(name));
+        let there = there.try_fold(0, |sum: u64, count| Some(sum.saturating_add(count?)));
+        match (here, there) {
+            (Some(here), Some(there)) => here.min(self.pairs_with(other)).saturating_sub(there),
+            (None, Some(0)) => 1,
+            // Both name each other, and one does not say how many it means.
+            _ => 0,
+        }
+    }
+
+    /// How many pairs both may have.
+    fn pairs_with(&self, other: &Self) -> u64 {
+        let all = self.addresses.iter().flat_map(|local| other.addresses.iter().map(move |it| (local, it)));
+        all.filter(|(local, remote)| local.is_ipv4() == remote.is_ipv4()).count() as u64
+    }
 }
 
 /// A pair that this member calls protected and the other end does not.
@@ -308,7 +364,9 @@ fn disagreement(member: &Member, all: &BTreeMap<EntryId, MemberReport>, view: &R
             (own.protection == Protection::On && !calls(own, other)).then_some(other)
         });
     against.next().map(|other| {
-        format!("{other} says that the pair with it is not protected: run `hostseal status` on {other}")
+        format!(
+            "{other} says that the pair with it is not protected, and either may be wrong: run `hostseal status` on both"
+        )
     })
 }
 
@@ -447,8 +505,7 @@ fn later(roster: &Roster) -> Option<Problem> {
 
 /// Whether this host has the secret as long as others are proven by it, and no longer.
 fn secret(view: &RosterView, config: &Config) -> Option<Problem> {
-    let waiting = view.members.iter().filter(|member| member.keys.is_none() && member.listed_key.is_none());
-    let unknown: Vec<&NodeName> = waiting
+    let unknown: Vec<&NodeName> = expecting_secret(view)
         .map(|member| &member.site.name)
         .filter(|name| config.node_named(name.as_str()).is_none())
         .collect();

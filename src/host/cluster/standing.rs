@@ -15,7 +15,7 @@ use crate::observe::cluster::{ClusterStatus, ClusterSummary, ConflictRow, Desire
 use crate::observe::status::{SCHEMA, Status};
 use crate::observe::{MemberReport, MemberWord};
 use crate::roster::EntryId;
-use crate::types::{Family, Protection, UnixTime};
+use crate::types::{Family, Problem, Protection, UnixTime};
 
 /// How long the others have to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -85,7 +85,9 @@ impl Host {
         let opened = self.opened_mark();
         let wrapped =
             self.cluster.as_ref().map(|cluster| cluster.member_key(status, &self.setup.config, opened));
-        MemberReport::of(status, self.overrides(), wrapped, unready, self.goes_by_roster())
+        let roster = self.roster().filter(|_| self.goes_by_roster());
+        let roster_id = roster.map(|(roster, _)| hex(roster.id().octets()));
+        MemberReport::of(status, self.overrides(), wrapped, unready, roster_id)
     }
 
     /// Whether nothing of the roster or the file is new that this host is about to go by.
@@ -152,7 +154,7 @@ impl Host {
             desired,
         };
         let rows = seen.rows();
-        let strange = seen.strange();
+        let beside: Vec<Problem> = seen.strange().into_iter().chain(seen.skewed()).collect();
         let conflicts: Vec<ConflictRow> = view.conflicts.iter().map(|it| conflict(roster, it)).collect();
         let answering = rows.iter().filter(|row| row.answers).count();
         let same = rows.iter().filter(|row| row.answers).all(|row| row.roster_id.as_ref() == Some(&own_id));
@@ -169,7 +171,7 @@ impl Host {
         let optional_for = optional_since.map(|since| self.moment.now.saturating_duration_since(since));
         let mut problems =
             problems(&status, (roster, &rows), members.own(), &self.setup.config, optional_for);
-        problems.extend(strange);
+        problems.extend(beside);
         Ok(ClusterStatus {
             schema: SCHEMA,
             cluster: view.cluster.clone(),

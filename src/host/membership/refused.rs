@@ -32,7 +32,7 @@ const STRANGE_PAUSE: Duration = Duration::from_secs(20);
 pub enum Nuisance {
     /// It sends entries that no sound member has.
     Forges,
-    /// It sends more than any sound member has to tell.
+    /// It sends more than is listened to. A sound one does so where it passes on what changes all the time.
     Floods,
     /// It sends what is refused here, as a sound one may do, but not for so long.
     Strange,
@@ -81,8 +81,9 @@ impl Annoyance {
                  no sound member passes such entries on"
             ),
             Nuisance::Floods => format!(
-                "sends more than there is to tell ({count} pages{lately} were ignored): nothing else suffers, but what \
-                 is new may come late from it"
+                "sends more than this host listens to ({count} pages{lately} were ignored): nothing else suffers, but \
+                 what is new may come late from it. A sound node does so while the roster changes all the time; if it \
+                 goes on when nothing changes, restart its agent"
             ),
             Nuisance::Strange => format!(
                 "goes on sending entries that this host does not take ({count}{lately}): they count for nothing. Either it \

@@ -18,6 +18,7 @@ use crate::control::{
     ClusterReply, ClusterRequest, ErrorCode, Reply, Request, SecretLine, SettingsOrder, TokenOrder,
 };
 use crate::host::ClusterStart;
+use crate::host::ledger::Asker;
 use crate::host::membership::tests::{cluster, seeds};
 use crate::host::setup::{Secrets, Setup};
 use crate::identity::Secret;
@@ -110,6 +111,11 @@ impl World {
     /// Orders something about the cluster on a host, and waits for the answer.
     pub(super) fn order(&mut self, at: usize, request: ClusterRequest) -> Result<ClusterReply, String> {
         let asker = self.ask(at, Request::Cluster(request));
+        self.answer(at, asker)
+    }
+
+    /// Waits for the answer to what was asked.
+    pub(super) fn answer(&mut self, at: usize, asker: Asker) -> Result<ClusterReply, String> {
         let told = move |world: &World| world.hosts[at].replies.iter().any(|(to, ..)| *to == asker);
         assert!(self.run_until(10 * SECOND, told));
         let reply = self.hosts[at].replies.iter().find(|(to, ..)| *to == asker).map(|(_, reply, _)| reply);
