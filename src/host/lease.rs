@@ -84,7 +84,7 @@ pub struct AskId(u64);
 
 /// An ask that has no answer yet.
 #[derive(Debug, Clone, Copy)]
-struct Asked {
+struct OpenAsk {
     id: AskId,
     began: Duration,
     /// A yes to it proves nothing of now.
@@ -116,7 +116,7 @@ pub struct Lease {
     hint: Option<Duration>,
     hinted: Option<Duration>,
     /// The ask that has no answer yet.
-    asked: Option<Asked>,
+    asked: Option<OpenAsk>,
     asks: u64,
     /// The two clocks, at first or when they parted last.
     clocks: (Duration, UnixTime),
@@ -193,7 +193,7 @@ impl Lease {
         }
         self.asks += 1;
         let id = AskId(self.asks);
-        self.asked = Some(Asked { id, began: moment.uptime, is_void: false });
+        self.asked = Some(OpenAsk { id, began: moment.uptime, is_void: false });
         Some(id)
     }
 
