@@ -69,6 +69,8 @@ pub(super) fn show(show: &Show) -> Result<i32> {
     mixed.step("it is removed by the older one, and comes back", true, || {
         hostseal(&b, "remove e")?.expect_code(0)?;
         await_cluster(&a, "four are left", |seen| is_protected(seen, 4))?;
+        // It goes to the clear in stages, and joins nothing before that is done.
+        await_nothing_of_ours(&e)?;
         join(&a, &e)?;
         await_cluster(&b, "all is protected", |seen| is_protected(seen, 5)).map(drop)
     })?;
