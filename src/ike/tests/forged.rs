@@ -31,14 +31,7 @@ fn answers(net: &Net, forger: &mut Engine, request: &Transmit) -> Vec<Transmit> 
 /// Host 0 has sent its first message, which host 1 has answered. Gives back both; nothing has arrived at host 0 yet.
 fn asked(settings: [Settings; 2]) -> (Net, Transmit, Transmit) {
     let mut net = Net::new(70, settings);
-    net.cut = Box::new(|_| true);
-    net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
-    net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
-    net.run(Duration::ZERO);
-    let request = net.sent.last().unwrap().clone();
-    net.inject(&request);
-    let answer = net.sent.last().unwrap().clone();
-    assert_eq!(answer.remote, Net::socket(0));
+    let (request, answer) = net.hold_first_answer();
     net.cut = Box::new(|_| false);
     (net, request, answer)
 }

@@ -322,6 +322,19 @@ impl Net {
         }
     }
 
+    /// The first message of host 0, and what host 1 answers. From now on nothing arrives.
+    pub(super) fn hold_first_answer(&mut self) -> (Transmit, Transmit) {
+        self.cut = Box::new(|_| true);
+        self.hosts[1].engine.keep(self.now, pair(1, 0), Posture::Passive);
+        self.hosts[0].engine.keep(self.now, pair(0, 1), Posture::Active);
+        self.run(Duration::ZERO);
+        let request = self.sent.last().unwrap().clone();
+        self.inject(&request);
+        let answer = self.sent.last().unwrap().clone();
+        assert_eq!(answer.remote, Self::socket(0));
+        (request, answer)
+    }
+
     /// Delivers `transmit` at once, whoever made it.
     pub(super) fn inject(&mut self, transmit: &Transmit) {
         for host in &mut self.hosts {

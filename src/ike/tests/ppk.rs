@@ -711,17 +711,6 @@ fn a_copy_without_the_word_makes_nobody_go_without() {
     }
 }
 
-/// The answer to the first message of host 0, while nothing arrives.
-fn held_answer(net: &mut Net) -> Transmit {
-    net.cut = Box::new(|_| true);
-    net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
-    net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
-    net.run(Duration::ZERO);
-    let request = net.sent.last().unwrap().clone();
-    net.inject(&request);
-    net.sent.iter().rfind(|it| it.remote == Net::socket(0)).unwrap().clone()
-}
-
 /// A copy of an answer that says these words of what comes next, and no others.
 fn saying(answer: &Transmit, words: &[u16]) -> Transmit {
     const WORDS: [u16; 4] = [
@@ -765,7 +754,7 @@ fn a_copy_that_puts_the_ppk_elsewhere_costs_nothing() {
                 with(Settings { ike_proposals: ike_proposals(), ..settings(SECRET) }, Some((ONE, required)))
             };
             let mut net = Net::new(87, [host(), host()]);
-            let answer = held_answer(&mut net);
+            let answer = net.hold_first_answer().1;
             let copy = saying(&answer, &[&[notify::INTERMEDIATE_EXCHANGE_SUPPORTED], copied].concat());
             net.cut = Box::new(|_| false);
             net.inject(&copy);
@@ -787,7 +776,7 @@ fn a_copy_that_comes_second_costs_nothing() {
         let host = |rule| with(Settings { ike_proposals: Proposals::default(), ..settings(SECRET) }, rule);
         forget(&[]);
         let mut net = Net::new(88, [host(Some((ONE, false))), host(theirs)]);
-        let answer = held_answer(&mut net);
+        let answer = net.hold_first_answer().1;
         let copy = saying(&answer, &[notify::INTERMEDIATE_EXCHANGE_SUPPORTED, notify::USE_PPK]);
         net.inject(&answer);
         net.inject(&copy);
