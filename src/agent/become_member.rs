@@ -253,6 +253,12 @@ impl Newcomer {
         if is_out || self.file.is_some() {
             return single.end();
         }
+        if self.returns {
+            bail!(
+                "this host is out of its cluster, and its agent is still going back to the clear: try again when \
+                 `hostseal status` says that protection is off, or stop the agent (`systemctl stop hostseal`)"
+            );
+        }
         bail!("the agent runs on this host: stop it (`systemctl stop hostseal`, or SIGTERM) and try again");
     }
 
