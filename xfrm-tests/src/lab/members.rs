@@ -10,15 +10,28 @@ use super::host::Host;
 /// # Errors
 /// When a command fails.
 pub fn found(hosts: &[Host]) -> Result<()> {
+    found_at(hosts, place)
+}
+
+/// The same, where each host says by `place` what it is called and where it is.
+///
+/// # Errors
+/// When a command fails.
+pub fn found_at(hosts: &[Host], place: fn(&Host) -> String) -> Result<()> {
     let [first, others @ ..] = hosts else { return Ok(()) };
     let founded = hostseal(first, &format!("init lab {}", place(first)))?.expect_code(0)?;
     ensure!(founded.stdout.contains("hostseal-recovery"), "{}", founded.stdout);
-    others.iter().try_for_each(|host| join(first, host).map(drop))
+    others.iter().try_for_each(|host| join_at(first, host, place).map(drop))
 }
 
 /// What a host is called and where it is, as arguments: in the lab all have the name of the machine.
 pub fn place(host: &Host) -> String {
     format!("--node {} --address {},{}", host.name(), host.v4(), host.v6())
+}
+
+/// The same with the IPv4 address alone.
+pub fn place_v4(host: &Host) -> String {
+    format!("--node {} --address {}", host.name(), host.v4())
 }
 
 /// A new token that `admin` makes, as the command prints it.
@@ -36,6 +49,10 @@ pub fn token(admin: &Host, arguments: &str) -> Result<String> {
 /// # Errors
 /// When it does not.
 pub fn join(admin: &Host, host: &Host) -> Result<Outcome> {
+    join_at(admin, host, place)
+}
+
+fn join_at(admin: &Host, host: &Host, place: fn(&Host) -> String) -> Result<Outcome> {
     let token = token(admin, host.name())?;
     hostseal(host, &format!("join {token} {}", place(host)))?.expect_code(0)
 }
