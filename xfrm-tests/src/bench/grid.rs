@@ -62,13 +62,14 @@ fn measure(pairs: usize) -> Result<Duration> {
     Ok(protected / u32::try_from(pairs)?)
 }
 
-/// Gives two hosts so many addresses that they have `pairs` pairs, and the file for it, with these lines of `[keying]`.
-pub(super) fn give_pairs(hosts: &[Host], pairs: usize, keying: &[&str]) -> Result<()> {
+/// Gives two hosts so many addresses that they have `pairs` pairs, and the file for it, with these lines, each behind the
+/// name of its section.
+pub(super) fn give_pairs(hosts: &[Host], pairs: usize, lines: &[(&str, &str)]) -> Result<()> {
     let side = pairs.isqrt();
     ensure!(side * side == pairs && (1..=MOST).contains(&side), "{pairs} is not the square of 1 to {MOST}");
     let members = hosts.iter().map(|host| Ok((host, crowd(host, side)?))).collect::<Result<Vec<_>>>()?;
-    let cluster = Cluster::new(members).with("metrics", "pairs = true");
-    let cluster = keying.iter().fold(cluster, |cluster, line| cluster.with("keying", line));
+    let cluster =
+        lines.iter().fold(Cluster::new(members), |cluster, (section, line)| cluster.with(section, line));
     hosts.iter().try_for_each(|host| cluster.install(host, SECRETS[0]))
 }
 

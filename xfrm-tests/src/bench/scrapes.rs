@@ -22,7 +22,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Packets a second in each direction.
 const RATE: u32 = 500;
 /// When keys are replaced: with a thousand pairs, some in every second.
-const KEYING: &str = "rekey_after = \"60s\"";
+const KEYING: (&str, &str) = ("keying", "rekey_after = \"60s\"");
 /// So late keys may be replaced on a busy machine.
 const LATE: u64 = 10;
 
@@ -60,7 +60,7 @@ pub fn show(show: &Show) -> Result<i32> {
 pub fn compare(hosts: &[Host], pairs: usize, time: Duration) -> Result<()> {
     let host = hosts.first().context("a lab without hosts")?;
     hosts.iter().try_for_each(exporter::make_group)?;
-    give_pairs(hosts, pairs, &[KEYING])?;
+    give_pairs(hosts, pairs, &[KEYING, ("metrics", "pairs = true")])?;
     protect(hosts)?;
     let _exporter = exporter::start(host, true, &format!("127.0.0.1:{PORT}"))?;
     println!("{pairs} pairs, keys replaced after 60 s, {RATE} packets a second each way, for {time:?} each:");
