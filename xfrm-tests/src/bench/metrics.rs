@@ -25,6 +25,7 @@ use crate::lab::{Host, Lab};
 /// What the kernel's answer is read into.
 const BUFFER: usize = 64 << 10;
 /// Longer than the agent and the exporter gather questions, with what a look may cost: nobody waits for the last round.
+/// Each side begins with it, as a scrape finds caches that others have used meanwhile.
 const PAUSE: Duration = Duration::from_secs(3);
 /// How long a scrape may take with any number of pairs.
 const GOAL: Duration = Duration::from_secs(1);
@@ -103,13 +104,20 @@ fn look(host: &Host, series: Series, rounds: usize) -> Result<()> {
                 black_box(scrape(host)?);
                 Ok(started.elapsed())
             }),
-            Side::new("the agent's part", || ask(host, series.of_pairs)),
+            Side::new("the agent's part", || {
+                sleep(PAUSE);
+                ask(host, series.of_pairs)
+            }),
             Side::new("bare dump of the kernel's SAs", || {
+                sleep(PAUSE);
                 let started = Instant::now();
                 black_box(bare.dump()?);
                 Ok(started.elapsed())
             }),
-            Side::new("ip -s xfrm state > /dev/null", || listing(host)),
+            Side::new("ip -s xfrm state > /dev/null", || {
+                sleep(PAUSE);
+                listing(host)
+            }),
         ],
     )?;
     println!(
