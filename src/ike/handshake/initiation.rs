@@ -28,6 +28,7 @@ use crate::ike::limits::{ANSWERS_MAX, CANDIDATES_MAX, LISTEN_LIFE, TRIES_HANDSHA
 use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::wire::{Message, Parts};
 use crate::ike::{Failure, FailureCode};
+use crate::types::AdditionalKe;
 
 /// Our first message, and what its answers are read with.
 pub enum FirstMessage {
@@ -61,8 +62,10 @@ pub enum Step {
 struct Tried {
     /// What the other end proves itself with (SK_p).
     theirs: Hidden,
-    /// IKE_INTERMEDIATE follows. Copies of one answer may differ in that: the peer waits for it, or for IKE_AUTH, and is
-    /// silent when the other one comes.
+    /// The additional key exchange in IKE_INTERMEDIATE. Copies of one answer may differ in that, as in the next one: the
+    /// peer waits for one request alone, and is silent when another one comes.
+    additional: Option<AdditionalKe>,
+    /// IKE_INTERMEDIATE follows, not IKE_AUTH.
     intermediate: bool,
 }
 
@@ -226,36 +229,43 @@ impl Initiation {
     /// Follows an answer up.
     fn consider(&mut self, cx: &mut Cx<'_>, mut half_open: HalfOpen) -> Option<Session> {
         let theirs = Hidden::new(half_open.keys.peer.expose().to_vec());
-        let intermediate = half_open.needs_intermediate();
+        let (additional, intermediate) = (half_open.sa.keys.suite.additional, half_open.needs_intermediate());
         let has_keys = |it: &Tried| bool::from(it.theirs.expose().ct_eq(theirs.expose()));
-        if let Some(at) = self.tried.iter().position(|it| it.intermediate == intermediate && has_keys(it)) {
+        let leads_there =
+            |it: &Tried| (it.additional, it.intermediate) == (additional, intermediate) && has_keys(it);
+        if let Some(at) = self.tried.iter().position(leads_there) {
             // One copy of the peer's answer was changed on the way, in what no key depends on.
             if let Some((_, same)) = self.candidates.iter_mut().find(|(tried, _)| *tried == at) {
                 same.half_open_mut().may_be(half_open);
             }
             return None;
         }
-        if self.tried.iter().any(has_keys) {
-            half_open.sa.stand_apart();
-        }
-        self.tried.push(Tried { theirs, intermediate });
+        half_open.sa.stand_apart(self.tried.iter().filter(|it| has_keys(it)).count());
+        self.tried.push(Tried { theirs, additional, intermediate });
         self.first.request_mut().pause(cx.now);
         let step = half_open.go_on(cx);
         self.take(self.tried.len() - 1, step)
     }
 
-    /// An encrypted message. Several candidates may have the same indexes: it is for the one that waits for it and
-    /// has its keys.
+    /// An encrypted message. Several candidates may have the same indexes: it is for those that wait for it and have its
+    /// keys. Where these are several, what is in it tells whose it is.
     fn handle_encrypted(&mut self, cx: &mut Cx<'_>, message: &Message<'_>) -> Option<Session> {
         let owns = |(_, it): &(usize, Candidate)| it.half_open().sa.owns(&message.header);
-        let fits = self.candidates.iter().position(|it| owns(it) && it.1.fits(message));
-        let Some(at) = fits.or_else(|| self.candidates.iter().position(owns)) else {
+        let place = |(tried, _): &(usize, Candidate)| *tried;
+        let fitting = self.candidates.iter().filter(|it| owns(it) && it.1.fits(message));
+        let mut all: Vec<usize> = fitting.map(place).collect();
+        if all.is_empty() {
+            all.extend(self.candidates.iter().find(|it| owns(it)).map(place));
+        }
+        if all.is_empty() {
             cx.out.counters.unexpected += 1;
-            return None;
-        };
-        let (tried, candidate) = self.candidates.remove(at);
-        let step = candidate.handle_message(cx, message);
-        self.take(tried, step)
+        }
+        all.into_iter().find_map(|tried| {
+            let at = self.candidates.iter().position(|it| place(it) == tried)?;
+            let (_, candidate) = self.candidates.remove(at);
+            let step = candidate.handle_message(cx, message);
+            self.take(tried, step)
+        })
     }
 
     fn take(&mut self, tried: usize, step: Step) -> Option<Session> {

@@ -62,6 +62,11 @@ fn of_additional(additional: AdditionalKe, data: Vec<u8>) -> Payload {
     Payload::Ke(Ke { group: additional.id(), data })
 }
 
+/// Whether a message has the public value of this additional exchange and no other or, where there is none, has none.
+fn is_of_additional(additional: Option<AdditionalKe>, parts: &Parts<'_>) -> bool {
+    parts.ke().map(|ke| ke.group) == additional.map(AdditionalKe::id)
+}
+
 impl HalfOpen {
     /// After the exchange: other keys, and more that AUTH covers (RFC 9242 section 3.3.2). Gives back the IKE SA with its
     /// earlier keys, if they are others now.
@@ -129,24 +134,33 @@ impl AwaitIntermediateResponse {
             Some(whole) => whole,
         };
         match whole.and_then(|whole| self.conclude(cx, &message.header, &whole)) {
-            Ok(()) => self.asking.half_open.authenticate(cx),
+            Ok(Some(())) => self.asking.half_open.authenticate(cx),
+            Ok(None) => {
+                cx.out.counters.unexpected += 1;
+                Step::On(Candidate::Intermediate(self))
+            }
             Err(error) => Step::Over(error.hearsay()),
         }
     }
 
-    fn conclude(&mut self, cx: &Cx<'_>, header: &Header, whole: &Whole) -> Result<(), Reason> {
+    /// `None`: it answers what another candidate with the same keys has asked.
+    fn conclude(&mut self, cx: &Cx<'_>, header: &Header, whole: &Whole) -> Result<Option<()>, Reason> {
         let payloads = whole.payloads()?;
         let parts = Parts(&payloads);
         let half_open = &mut self.asking.half_open;
         if let Some(refusal) = parts.refusal() {
             return Err(half_open.refused_ppks(refusal));
         }
+        if !is_of_additional(self.key.as_ref().map(KemKey::additional), &parts) {
+            return Ok(None);
+        }
         let secret = match &self.key {
             Some(key) => Some(key.agree(public_value(key.additional(), &parts)?)?),
             None => None,
         };
         let ppk = half_open.chosen_ppk(cx, &parts)?;
-        half_open.advance(&Ingredients { secret, ppk }, &self.covered, &whole.covered(header)).map(drop)
+        half_open.advance(&Ingredients { secret, ppk }, &self.covered, &whole.covered(header))?;
+        Ok(Some(()))
     }
 
     pub fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Step {
@@ -172,7 +186,12 @@ impl AwaitIntermediateRequest {
             Some(whole) => whole,
         };
         match whole.and_then(|whole| self.answer(cx, &message.header, &whole)) {
-            Ok(answered) => {
+            // A copy of our answer to the first message came to the initiator, and the true one may still come there.
+            Ok(None) => {
+                cx.out.counters.unexpected += 1;
+                Some(Session::AwaitIntermediateRequest(self))
+            }
+            Ok(Some(answered)) => {
                 cx.out.transmit_all(&self.half_open.path, &answered.answer);
                 Some(Session::AwaitAuthRequest(Box::new(AwaitAuthRequest::new(
                     self.half_open,
@@ -183,10 +202,19 @@ impl AwaitIntermediateRequest {
         }
     }
 
-    fn answer(&mut self, cx: &mut Cx<'_>, header: &Header, whole: &Whole) -> Result<Answered, Reason> {
+    /// `None`: the initiator goes by another additional exchange than the one that was chosen here.
+    fn answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        header: &Header,
+        whole: &Whole,
+    ) -> Result<Option<Answered>, Reason> {
         let payloads = whole.payloads()?;
         let parts = Parts(&payloads);
         let half_open = &mut self.half_open;
+        if !is_of_additional(half_open.sa.keys.suite.additional, &parts) {
+            return Ok(None);
+        }
         let ppk = half_open.choose_ppk(cx, &parts)?;
         let mut ours = Vec::new();
         let secret = match half_open.sa.keys.suite.additional {
@@ -201,7 +229,7 @@ impl AwaitIntermediateRequest {
         let covered = half_open.sa.covered(Exchange::IKE_INTERMEDIATE, true, MESSAGE_ID, &ours);
         let answer = half_open.sa.encrypt(cx.entropy, Exchange::IKE_INTERMEDIATE, true, MESSAGE_ID, &ours)?;
         let former = half_open.advance(&Ingredients { secret, ppk }, &whole.covered(header), &covered)?;
-        Ok(Answered { former, answer })
+        Ok(Some(Answered { former, answer }))
     }
 }
 

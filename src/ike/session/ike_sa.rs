@@ -12,6 +12,7 @@ use crate::ike::crypto::cipher::unpadded;
 use crate::ike::crypto::keys::{IkeKeys, Spis};
 #[cfg(any(test, fuzzing))]
 use crate::ike::insider::{Draft, covered_of, tampered};
+use crate::ike::limits::ANSWERS_MAX;
 use crate::ike::outbox::Cx;
 use crate::ike::reason::{Failed, Reason};
 use crate::ike::wire::codes::{Exchange, payload};
@@ -78,10 +79,11 @@ impl IkeSa {
         Self { spis, initiator, fragments, incoming, keys, window, stage, rekey_at, encrypted: 0 }
     }
 
-    /// There is another one with the same keys at this end, and neither says much: so they number their messages apart,
-    /// and no initialization vector comes twice.
-    pub fn stand_apart(&mut self) {
-        self.encrypted = 1 << 15;
+    /// There are so many `others` with the same keys at this end, fewer than answers are followed up, and none says much:
+    /// so they number their messages apart, and no initialization vector comes twice.
+    pub fn stand_apart(&mut self, others: usize) {
+        const ROOM: usize = (1 << u16::BITS) / ANSWERS_MAX;
+        self.encrypted = u16::try_from(others * ROOM).unwrap_or(u16::MAX);
     }
 
     /// The indexes of both ends.

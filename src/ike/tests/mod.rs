@@ -22,6 +22,7 @@ mod nat;
 mod net;
 mod own_exchange;
 mod ppk;
+mod ppk_hostile;
 mod proof;
 mod resume;
 mod suite;

@@ -13,17 +13,17 @@ use crate::ike::control::Purpose;
 use crate::ike::crypto::Hidden;
 use crate::ike::crypto::keys::{Nonces, Seed, Spis, derive, ppk_confirmation};
 use crate::ike::crypto::suite::Suite;
-use crate::ike::insider::{cover_tampering, know_draft_of_early_ppks};
+use crate::ike::insider::know_draft_of_early_ppks;
 use crate::ike::path::Bond;
 use crate::ike::tests::proof::{Pem, knowing};
 use crate::ike::wire::codes::{Exchange, notify};
-use crate::ike::wire::{Message, Parts, Payload, parse_chain, write_chain, write_clear};
-use crate::ike::{Draft, Posture, Settings, Transmit, forget_early_ppks, stop_tampering, tamper};
+use crate::ike::wire::{Message, Parts};
+use crate::ike::{Posture, Settings, Transmit, forget_early_ppks};
 use crate::types::{IkeCipher, Prf, Proposals};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 const IKE_AUTH: u8 = 35;
-const EXCHANGE: usize = 18;
+pub(super) const EXCHANGE: usize = 18;
 const FLAGS: usize = 19;
 const RESPONSE: u8 = 0x20;
 
@@ -36,7 +36,7 @@ fn ppk((id, octet): (&str, u8)) -> Arc<Ppk> {
 pub(super) type Said<'a> = Option<(&'a [(&'a str, u8)], bool)>;
 
 /// `settings` with these PPKs for everybody.
-fn with(settings: Settings, said: Said<'_>) -> Settings {
+pub(super) fn with(settings: Settings, said: Said<'_>) -> Settings {
     let rule =
         said.map(|(keys, required)| PpkRule { keys: keys.iter().copied().map(ppk).collect(), required });
     let ppks: HashMap<_, _> = (0..3).filter_map(|host| Some((address(host), rule.clone()?))).collect();
@@ -49,12 +49,12 @@ fn host(said: Said<'_>) -> Settings {
 }
 
 /// Two hosts, of which these know nothing of PPKs in IKE_INTERMEDIATE.
-fn two_with_earlier(seed: u64, earlier: &[usize], said: [Said<'_>; 2]) -> Net {
+pub(super) fn two_with_earlier(seed: u64, earlier: &[usize], said: [Said<'_>; 2]) -> Net {
     forget(earlier);
     Net::new(seed, said.map(host))
 }
 
-fn forget(earlier: &[usize]) {
+pub(super) fn forget(earlier: &[usize]) {
     forget_early_ppks(earlier.iter().copied().map(address));
 }
 
@@ -63,7 +63,7 @@ pub(super) fn two(seed: u64, said: [Said<'_>; 2]) -> Net {
 }
 
 /// What the PPK of the only child of `at` is called; `None`: it has none.
-fn used(net: &Net, at: usize) -> Option<String> {
+pub(super) fn used(net: &Net, at: usize) -> Option<String> {
     let spi = net.child_of(at);
     match net.hosts[at].engine.ppk_of(pair(at, 1 - at), spi).unwrap() {
         PpkUse::Used(tag) => Some(tag.id().to_owned()),
@@ -75,19 +75,19 @@ fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
-fn is_said(net: &Net, at: usize, words: &str) -> bool {
+pub(super) fn is_said(net: &Net, at: usize, words: &str) -> bool {
     net.hosts[at].log.iter().any(|line| line.contains(words))
 }
 
 /// Who knows nothing of PPKs in IKE_INTERMEDIATE.
 const EARLIER: [&[usize]; 4] = [&[], &[0], &[1], &[0, 1]];
 /// What that is where all must go the earlier way.
-const BOTH_EARLIER: &[usize] = EARLIER[3];
+pub(super) const BOTH_EARLIER: &[usize] = EARLIER[3];
 
 pub(super) const ONE: &[(&str, u8)] = &[("one", 21)];
-const TWO: &[(&str, u8)] = &[("two", 22)];
+pub(super) const TWO: &[(&str, u8)] = &[("two", 22)];
 /// Called as [`ONE`], and another key.
-const WRONG: &[(&str, u8)] = &[("one", 23)];
+pub(super) const WRONG: &[(&str, u8)] = &[("one", 23)];
 
 /// Computed with Python's hmac by the formulas of RFC 7296 sections 2.13, 2.14 and 2.17 and RFC 8784 section 3:
 /// SK_d = prf+(PPK, SK_d'), and SK_pi and SK_pr likewise.
@@ -487,11 +487,15 @@ fn changed_while_held(
     net
 }
 
+pub(super) fn is_init(transmit: &Transmit) -> bool {
+    transmit.bytes[EXCHANGE] == Exchange::IKE_SA_INIT.0
+}
+
 fn is_auth(transmit: &Transmit) -> bool {
     transmit.bytes[EXCHANGE] == IKE_AUTH
 }
 
-fn is_intermediate_answer(transmit: &Transmit) -> bool {
+pub(super) fn is_intermediate_answer(transmit: &Transmit) -> bool {
     transmit.bytes[EXCHANGE] == Exchange::IKE_INTERMEDIATE.0 && transmit.local == Net::socket(1)
 }
 
@@ -623,327 +627,6 @@ fn control_ike_sas_have_none() {
     assert_eq!(has, [true, false, false]);
 }
 
-/// What somebody on the path may take away, and who knows nothing of PPKs in IKE_INTERMEDIATE then. Each changes all that
-/// the first messages say.
-const STRIPPED: [(&[u16], &[usize]); 4] = [
-    (&[notify::USE_PPK_INT], &[]),
-    (&[notify::USE_PPK_INT, notify::DRAFT_USE_PPK_INT], &[]),
-    (&[notify::USE_PPK, notify::USE_PPK_INT, notify::DRAFT_USE_PPK_INT], &[]),
-    (&[notify::USE_PPK], BOTH_EARLIER),
-];
-
-/// `transmit` without these words of its sender.
-fn stripped(transmit: &Transmit, words: &[u16]) -> Transmit {
-    let message = Message::parse(&transmit.bytes).unwrap();
-    let is_use = |payload: &Payload| matches!(payload, Payload::Notify(it) if words.contains(&it.kind));
-    let payloads: Vec<Payload> = message.payloads.into_iter().filter(|it| !is_use(it)).collect();
-    Transmit { bytes: write_clear(message.header, &payloads), ..transmit.clone() }
-}
-
-fn is_init(transmit: &Transmit) -> bool {
-    transmit.bytes[EXCHANGE] == Exchange::IKE_SA_INIT.0
-}
-
-/// Somebody on the path takes the word away, in one direction or in both: nothing is made without a PPK of two hosts that
-/// both have one, required or not.
-#[test]
-fn who_strips_the_word_gets_no_keys_without() {
-    for ((words, earlier), required) in STRIPPED.into_iter().flat_map(|it| [(it, false), (it, true)]) {
-        for which in [[true, false], [false, true], [true, true]] {
-            let mut net = two_with_earlier(69, earlier, [Some((ONE, required)); 2]);
-            net.middlebox = Box::new(move |transmit| {
-                let strips = is_init(&transmit) && which[usize::from(transmit.local != Net::socket(0))];
-                if strips { stripped(&transmit, words) } else { transmit }
-            });
-            net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
-            net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
-            net.run(60 * SECOND);
-            assert!(net.hosts.iter().all(|host| host.children.is_empty()), "{required} {which:?}");
-            net.middlebox = Box::new(|transmit| transmit);
-            assert!(net.run_until(120 * SECOND, |net| net.is_one_pair(0, 1)), "{required} {which:?}");
-            assert_eq!(used(&net, 0).as_deref(), Some("one"));
-        }
-    }
-}
-
-/// The same by copies that come sooner or later than the true messages, of which one would do: what was gone by is what
-/// AUTH is about.
-#[test]
-fn a_copy_without_the_word_makes_nobody_go_without() {
-    for ((words, earlier), required) in STRIPPED.into_iter().flat_map(|it| [(it, false), (it, true)]) {
-        for (request, answer) in [(true, false), (false, true), (true, true)] {
-            for sooner in [false, true] {
-                let mut net = two_with_earlier(70, earlier, [Some((ONE, required)); 2]);
-                net.cut = Box::new(|_| true);
-                net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
-                net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
-                net.run(Duration::ZERO);
-                let sent = net.sent.last().unwrap().clone();
-                let with_copy = |transmit: &Transmit, copied: bool| {
-                    let both = [stripped(transmit, words), transmit.clone()];
-                    let from = usize::from(!copied);
-                    let mut all = both[from..].to_vec();
-                    if !sooner {
-                        all.reverse();
-                    }
-                    all
-                };
-                for transmit in with_copy(&sent, request) {
-                    net.inject(&transmit);
-                }
-                let answered = net.sent.iter().rfind(|it| it.remote == Net::socket(0)).unwrap().clone();
-                net.cut = Box::new(|_| false);
-                for transmit in with_copy(&answered, answer) {
-                    net.inject(&transmit);
-                }
-                net.run(Duration::from_millis(100));
-                for at in 0..2 {
-                    let went_without = net.hosts[at]
-                        .children
-                        .keys()
-                        .any(|spi| net.hosts[at].engine.ppk_of(pair(at, 1 - at), *spi) == Some(PpkUse::None));
-                    assert!(!went_without, "host {at}: {required} {request} {answer} {sooner}");
-                }
-                assert!(net.run_until(120 * SECOND, |net| net.is_one_pair(0, 1)));
-                assert_eq!(used(&net, 0).as_deref(), Some("one"));
-            }
-        }
-    }
-}
-
-/// A copy of an answer that says these words of what comes next, and no others.
-fn saying(answer: &Transmit, words: &[u16]) -> Transmit {
-    const WORDS: [u16; 4] = [
-        notify::USE_PPK,
-        notify::USE_PPK_INT,
-        notify::DRAFT_USE_PPK_INT,
-        notify::INTERMEDIATE_EXCHANGE_SUPPORTED,
-    ];
-    let bare = stripped(answer, &WORDS);
-    let message = Message::parse(&bare.bytes).unwrap();
-    let mut payloads = message.payloads;
-    payloads.extend(words.iter().map(|kind| Payload::notify(*kind, Vec::new())));
-    Transmit { bytes: write_clear(message.header, &payloads), ..answer.clone() }
-}
-
-/// A copy of the true answer comes first, and says that the PPK comes in elsewhere, or not at all: the true one counts, and
-/// nothing is lost.
-#[test]
-fn a_copy_that_puts_the_ppk_elsewhere_costs_nothing() {
-    let copies: [&[u16]; 5] = [
-        &[notify::USE_PPK],
-        &[notify::USE_PPK_INT],
-        &[notify::DRAFT_USE_PPK_INT],
-        &[notify::USE_PPK, notify::USE_PPK_INT],
-        &[],
-    ];
-    for (earlier, copied) in [&[][..], &[1]].into_iter().flat_map(|it| copies.map(|copied| (it, copied))) {
-        for (hybrid, required) in [(false, false), (false, true), (true, false), (true, true)] {
-            // Here the request in IKE_AUTH itself is another one, and its answer says no.
-            if !earlier.is_empty() && copied.is_empty() && !hybrid && !required {
-                continue;
-            }
-            // Here nothing tells the copy that comes first from the truth before AUTH does.
-            if !earlier.is_empty() && copied != [notify::USE_PPK] && hybrid && !required {
-                continue;
-            }
-            let case = format!("{earlier:?} {copied:?}, hybrid: {hybrid}, required: {required}");
-            forget(earlier);
-            let ike_proposals = || if hybrid { Proposals::default() } else { classical() };
-            let host = || {
-                with(Settings { ike_proposals: ike_proposals(), ..settings(SECRET) }, Some((ONE, required)))
-            };
-            let mut net = Net::new(87, [host(), host()]);
-            let answer = net.hold_first_answer().1;
-            let copy = saying(&answer, &[&[notify::INTERMEDIATE_EXCHANGE_SUPPORTED], copied].concat());
-            net.cut = Box::new(|_| false);
-            net.inject(&copy);
-            net.inject(&answer);
-            assert!(net.run_until(Duration::from_millis(100), |net| net.is_one_pair(0, 1)), "{case}");
-            assert_eq!([used(&net, 0), used(&net, 1)].map(|it| it.unwrap()), ["one", "one"], "{case}");
-            net.run(20 * SECOND);
-            net.assert_one_pair(0, 1);
-            let begun = net.sent.iter().filter(|it| is_init(it) && it.local == Net::socket(0));
-            assert_eq!(begun.count(), 1, "{case}");
-        }
-    }
-}
-
-/// Whoever cannot be first does not end an attempt: the copy comes after the true answer, and before the next one.
-#[test]
-fn a_copy_that_comes_second_costs_nothing() {
-    for theirs in [None, Some((TWO, false))] {
-        let host = |rule| with(Settings { ike_proposals: Proposals::default(), ..settings(SECRET) }, rule);
-        forget(&[]);
-        let mut net = Net::new(88, [host(Some((ONE, false))), host(theirs)]);
-        let answer = net.hold_first_answer().1;
-        let copy = saying(&answer, &[notify::INTERMEDIATE_EXCHANGE_SUPPORTED, notify::USE_PPK]);
-        net.inject(&answer);
-        net.inject(&copy);
-        net.cut = Box::new(|_| false);
-        assert!(net.run_until(20 * SECOND, |net| net.is_one_pair(0, 1)), "{theirs:?}");
-        let begun = net.sent.iter().filter(|it| is_init(it) && it.local == Net::socket(0));
-        assert_eq!(begun.count(), 1, "{theirs:?}");
-    }
-}
-
-/// Changes the payloads of an exchange before they are encrypted.
-fn tamper_with(exchange: Exchange, answer: bool, mut change: impl FnMut(&mut Vec<Payload>) + 'static) {
-    tamper(move |draft: &mut Draft| {
-        if draft.exchange == exchange.0 && draft.response == answer {
-            let mut payloads = parse_chain(draft.first, &draft.text).unwrap();
-            change(&mut payloads);
-            draft.text.clear();
-            write_chain(&payloads, &mut draft.text);
-            draft.first = payloads.first().map_or(0, Payload::kind);
-        }
-    });
-}
-
-/// What a peer calls its PPK is shown to people, who are not to read what it likes.
-#[test]
-fn a_peer_gets_no_words_in() {
-    for (earlier, exchange, kind, answer) in [
-        (BOTH_EARLIER, Exchange::IKE_AUTH, notify::PPK_IDENTITY, false),
-        (&[], Exchange::IKE_INTERMEDIATE, notify::PPK_IDENTITY_KEY, false),
-        (&[], Exchange::IKE_INTERMEDIATE, notify::PPK_IDENTITY, true),
-    ] {
-        let mut net =
-            two_with_earlier(75, earlier, [Some((TWO, true)), Some((if answer { TWO } else { ONE }, true))]);
-        tamper_with(exchange, answer, move |payloads| {
-            let name = [&[2][..], b"x\" is fine. Run `evil` \x1b[31m", &[0xff; 100]].concat();
-            payloads.retain(|it| !matches!(it, Payload::Notify(it) if it.kind == kind));
-            payloads.push(Payload::notify(kind, name));
-        });
-        net.keep(0, 1);
-        net.run(5 * SECOND);
-        stop_tampering();
-        assert!((0..2).any(|at| is_said(&net, at, "the peer uses PPK \"x??is?fine.?Run??evil????31m???")));
-        assert!((0..2).all(|at| net.hosts[at].log.iter().all(|line| line.is_ascii() && line.len() < 400)));
-    }
-}
-
-/// What ends say to each other in IKE_INTERMEDIATE of a PPK that is not the same at both, or that one of them leaves out
-/// and has AUTH cover.
-#[test]
-fn an_early_ppk_is_named_shown_and_chosen() {
-    let named = |payloads: &mut Vec<Payload>, kind| {
-        payloads.retain(|it| !matches!(it, Payload::Notify(it) if it.kind == kind));
-    };
-    for required in [false, true] {
-        for (answer, kind) in [(false, notify::PPK_IDENTITY_KEY), (true, notify::PPK_IDENTITY)] {
-            let mut net = two(80, [Some((ONE, required)); 2]);
-            tamper_with(Exchange::IKE_INTERMEDIATE, answer, move |payloads| named(payloads, kind));
-            cover_tampering();
-            net.keep(0, 1);
-            net.run(10 * SECOND);
-            stop_tampering();
-            if !required && !answer {
-                net.assert_one_pair(0, 1);
-                assert_eq!([used(&net, 0), used(&net, 1)], [None, None]);
-                assert!(net.hosts.iter().all(|host| host.failures.is_empty()), "nobody is alarmed");
-                continue;
-            }
-            assert!(net.hosts.iter().all(|host| host.children.is_empty()), "{required} {answer}");
-            assert!(!required || (0..2).any(|at| is_said(&net, at, "uses no PPK")), "{answer}");
-        }
-    }
-    let mut net = two(81, [Some((ONE, true)), Some((WRONG, true))]);
-    net.keep(0, 1);
-    net.run(10 * SECOND);
-    assert!((0..2).any(|at| is_said(&net, at, "the peer has another key for PPK \"one\": compare")));
-    assert!((0..2).any(|at| is_said(&net, at, "the peer takes no PPK of this host (\"one\")")));
-}
-
-/// What a member may say that has gone bad, and has AUTH cover it.
-#[test]
-fn a_member_that_says_odd_things_of_ppks_gets_in_with_the_right_one_alone() {
-    let wrong = || Payload::notify(notify::PPK_IDENTITY_KEY, [&[2][..], b"one", &[0; 8]].concat());
-    let choice = |id: &[u8]| Payload::notify(notify::PPK_IDENTITY, [&[2], id].concat());
-    type Change = Box<dyn FnMut(&mut Vec<Payload>)>;
-    let cases: [(Exchange, bool, Change, Result<(), &str>); 5] = [
-        // The right one is there, too.
-        (Exchange::IKE_INTERMEDIATE, false, Box::new(move |it| it.insert(0, wrong())), Ok(())),
-        (Exchange::IKE_INTERMEDIATE, false, Box::new(move |it| it.push(wrong())), Ok(())),
-        // Not what was shown.
-        (
-            Exchange::IKE_INTERMEDIATE,
-            true,
-            Box::new(move |it| it.splice(.., [choice(b"two")]).for_each(drop)),
-            Err("uses PPK \"two\", which is not known here"),
-        ),
-        // The first word counts.
-        (Exchange::IKE_INTERMEDIATE, true, Box::new(move |it| it.push(choice(b"two"))), Ok(())),
-        // It is in the keys already.
-        (Exchange::IKE_AUTH, true, Box::new(move |it| it.push(choice(b"two"))), Ok(())),
-    ];
-    for (at, (exchange, answer, change, expected)) in cases.into_iter().enumerate() {
-        let mut net = two(88, [Some((ONE, true)); 2]);
-        tamper_with(exchange, answer, change);
-        cover_tampering();
-        net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
-        net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
-        net.run(5 * SECOND);
-        stop_tampering();
-        match expected {
-            Ok(()) => {
-                net.assert_one_pair(0, 1);
-                assert_eq!([used(&net, 0), used(&net, 1)].map(|it| it.unwrap()), ["one", "one"], "{at}");
-            }
-            Err(words) => {
-                assert!(net.hosts.iter().all(|host| host.children.is_empty()), "{at}");
-                assert!(is_said(&net, 0, words), "{at}");
-            }
-        }
-    }
-}
-
-/// Whoever has proven nothing names as many as a message may have payloads, and no more.
-#[test]
-fn a_request_that_names_too_many_is_refused() {
-    for (before, named) in [(63, true), (64, false)] {
-        let mut net = two(82, [Some((ONE, true)); 2]);
-        tamper_with(Exchange::IKE_INTERMEDIATE, false, move |payloads| {
-            let other = Payload::notify(notify::PPK_IDENTITY_KEY, [&[2][..], b"one", &[0; 8]].concat());
-            payloads.splice(0..0, vec![other; before]);
-        });
-        net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
-        net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
-        net.run(10 * SECOND);
-        stop_tampering();
-        assert!(net.hosts.iter().all(|host| host.children.is_empty()), "AUTH covers what was said");
-        assert_eq!(is_said(&net, 1, "too many payloads"), !named, "{before}");
-        assert!(!is_said(&net, 1, "another key"), "the last one that is named is the right one");
-    }
-}
-
-/// Whoever has the keys of IKE, and the secret, but says less than it must.
-#[test]
-fn a_proof_without_its_name_is_refused() {
-    for required in [false, true] {
-        for (answer, kind) in
-            [(false, notify::PPK_IDENTITY), (true, notify::PPK_IDENTITY), (false, notify::NO_PPK_AUTH)]
-        {
-            let mut net = two_with_earlier(71, BOTH_EARLIER, [Some((ONE, required)); 2]);
-            tamper_with(Exchange::IKE_AUTH, answer, move |payloads| {
-                payloads.retain(|it| !matches!(it, Payload::Notify(it) if it.kind == kind));
-            });
-            net.keep(0, 1);
-            net.run(10 * SECOND);
-            stop_tampering();
-            let made = net.hosts.iter().any(|host| !host.children.is_empty());
-            // Without NO_PPK_AUTH there is still AUTH, where the PPK is known.
-            assert_eq!(made, kind == notify::NO_PPK_AUTH, "{required} {answer} {kind}");
-            let words = match (required, answer) {
-                (true, _) => "uses no PPK",
-                (false, false) => "names no PPK",
-                (false, true) => "another secret",
-            };
-            assert!(made || (0..2).any(|at| is_said(&net, at, words)), "{required} {answer}");
-        }
-    }
-}
-
 /// A stranger's first child has its inbound SA before the answer, with the PPK in its key: if the answer goes without,
 /// another child is made.
 #[test]
@@ -976,72 +659,6 @@ fn an_inbound_sa_ahead_of_an_answer_without_is_made_anew() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-
-    /// Whatever is said of PPKs in IKE_AUTH by whoever has no PPK, none required is none less, and nobody panics.
-    #[test]
-    fn any_word_of_ppks_is_taken_without_panic(
-        name in prop::option::of(prop::collection::vec(any::<u8>(), 0..80)),
-        auth in prop::option::of(prop::collection::vec(any::<u8>(), 0..80)),
-        answer: bool,
-        required: bool,
-    ) {
-        let mut net = two_with_earlier(74, BOTH_EARLIER, [Some((ONE, required)); 2]);
-        tamper_with(Exchange::IKE_AUTH, answer, move |payloads| {
-            payloads.retain(|it| {
-                !matches!(it, Payload::Notify(it) if [notify::PPK_IDENTITY, notify::NO_PPK_AUTH].contains(&it.kind))
-            });
-            payloads.extend(name.clone().map(|data| Payload::notify(notify::PPK_IDENTITY, data)));
-            payloads.extend(auth.clone().map(|data| Payload::notify(notify::NO_PPK_AUTH, data)));
-        });
-        net.keep(0, 1);
-        net.run(5 * SECOND);
-        stop_tampering();
-        for at in 0..2 {
-            for spi in net.hosts[at].children.keys() {
-                let PpkUse::Used(tag) = net.hosts[at].engine.ppk_of(pair(at, 1 - at), *spi).unwrap() else {
-                    panic!("keys without a PPK");
-                };
-                prop_assert_eq!(tag.id(), "one");
-            }
-        }
-    }
-
-    /// The same in IKE_INTERMEDIATE, from somebody on the way, or from a member that has AUTH cover it. Both ends think the
-    /// same of the keys, and they go without where none is required and the member says nothing of the right one.
-    #[test]
-    fn any_early_word_of_ppks_is_taken_without_panic(
-        words in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..80)), 0..5),
-        keeps: bool,
-        is_covered: bool,
-        answer: bool,
-        required: bool,
-    ) {
-        let mut net = two(83, [Some((ONE, required)); 2]);
-        tamper_with(Exchange::IKE_INTERMEDIATE, answer, move |payloads| {
-            let kinds = [notify::PPK_IDENTITY, notify::PPK_IDENTITY_KEY];
-            payloads.retain(|it| keeps || !matches!(it, Payload::Notify(it) if kinds.contains(&it.kind)));
-            let words = words.iter().map(|(kind, data)| Payload::notify(kinds[usize::from(*kind)], data.clone()));
-            payloads.extend(words);
-        });
-        if is_covered {
-            cover_tampering();
-        }
-        net.keep(0, 1);
-        net.run(5 * SECOND);
-        stop_tampering();
-        let may_lack = is_covered && !required && !answer && !keeps;
-        for at in 0..2 {
-            for spi in net.hosts[at].children.keys() {
-                match net.hosts[at].engine.ppk_of(pair(at, 1 - at), *spi).unwrap() {
-                    PpkUse::Used(tag) => prop_assert_eq!(tag.id(), "one"),
-                    PpkUse::None => prop_assert!(may_lack, "keys without a PPK"),
-                }
-            }
-        }
-        if net.is_one_pair(0, 1) {
-            prop_assert_eq!(used(&net, 0), used(&net, 1));
-        }
-    }
 
     /// Any two hosts with any PPKs: both ends think the same of their keys, and no end that requires one goes without.
     #[test]
