@@ -31,7 +31,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, umask};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, User, fexecve, getuid, setgroups, setresgid, setresuid};
 
-use super::confine::no_powers;
+use super::confine::confine_helper;
 use crate::config::{HELPER, HELPERS};
 
 /// How long a helper has for an answer.
@@ -160,7 +160,7 @@ fn become_helper(
         setresgid(user.gid, user.gid, user.gid)?;
         setresuid(user.uid, user.uid, user.uid)?;
     }
-    no_powers()?;
+    confine_helper()?;
     prctl::set_dumpable(false)?;
     ensure!(!getuid().is_root(), "a helper does not run as root: say --user NAME, or have systemd start it");
     let program = read_order(stream)?.program;

@@ -174,7 +174,8 @@ const OF_OLD: &[libc::c_long] = &[
 const OF_OLD: &[libc::c_long] = &[];
 
 /// Address families of sockets.
-const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+pub(super) const FAMILIES: [libc::c_int; 4] =
+    [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 /// Requests to descriptors that are ioctl(2)s: not to block, whether it is a terminal.
 const REQUESTS: [libc::Ioctl; 2] = [libc::FIONBIO, libc::TCGETS];
 /// What a process asks of itself.
@@ -185,14 +186,14 @@ const OPTIONS: [libc::c_int; 3] = [libc::PR_GET_NAME, libc::PR_SET_NAME, libc::P
 /// # Errors
 /// The kernel does not know how, or the list is wrong for this processor.
 pub(super) fn keep() -> Result<(), seccompiler::Error> {
+    // A call that is not in the list ends the agent there.
     #[cfg(feature = "fault-injection")]
     apply_filter(&without_clone3()?)?;
     apply_filter(&program()?)
 }
 
-/// A call that is not in the list ends the agent here: the C library has to hear that there is no clone3(2).
-#[cfg(feature = "fault-injection")]
-fn without_clone3() -> Result<BpfProgram, BackendError> {
+/// What clone3(2) is to make cannot be seen by a filter: the C library has to hear that there is none, and uses clone(2).
+pub(super) fn without_clone3() -> Result<BpfProgram, BackendError> {
     let rules = [(libc::SYS_clone3, Vec::new())].into();
     let unknown = SeccompAction::Errno(libc::ENOSYS as u32);
     let target = std::env::consts::ARCH.try_into()?;
@@ -209,7 +210,7 @@ fn program() -> Result<BpfProgram, BackendError> {
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![rule(2, MaskedEq(libc::PROT_EXEC as u64), 0)?]);
     }
-    // A thread, not a process. What clone3(2) is to make cannot be seen from here: the C library then uses clone(2).
+    // A thread, not a process.
     let thread = (libc::CLONE_THREAD | libc::CLONE_VM) as u64;
     rules.insert(libc::SYS_clone, vec![rule(0, MaskedEq(thread), thread)?]);
     #[cfg(feature = "fault-injection")]
@@ -231,7 +232,11 @@ fn one_of<const N: usize>(argument: u8, values: [u64; N]) -> Result<Vec<SeccompR
     values.into_iter().map(|value| rule(argument, Eq, value)).collect()
 }
 
-fn rule(argument: u8, is: seccompiler::SeccompCmpOp, value: u64) -> Result<SeccompRule, BackendError> {
+pub(super) fn rule(
+    argument: u8,
+    is: seccompiler::SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompRule, BackendError> {
     SeccompRule::new(vec![SeccompCondition::new(argument, Dword, is, value)?])
 }
 

@@ -5,10 +5,13 @@
 //! Where a kernel lacks one of these, the log says so once, and the agent goes on: it protects the host, and the
 //! limits protect the agent.
 //!
+//! A helper is another program, and gives up less: see [`confine_helper`].
+//!
 //! To give the agent something more: a file to read or write is one line in [`files`], a system call one in [`calls`].
 
 mod calls;
 mod files;
+mod forbidden;
 mod powers;
 
 use std::path::PathBuf;
@@ -47,10 +50,15 @@ pub(super) fn confine(role: Role) -> Reach {
     reach
 }
 
-/// Gives up all powers, and what a program that is started could bring back; nothing else.
+/// Gives up what no helper needs: all powers, what a program that is started could bring back, and the system calls in
+/// [`forbidden`]. A kernel without seccomp runs helpers all the same: without their answers this host would be cut off.
 ///
 /// # Errors
 /// The kernel refuses.
-pub(super) fn no_powers() -> anyhow::Result<()> {
-    Ok(powers::keep(powers::NONE)?)
+pub(super) fn confine_helper() -> anyhow::Result<()> {
+    powers::keep(powers::NONE)?;
+    if let Err(error) = forbidden::keep_from() {
+        eprintln!("hostseal: could not limit the helper's system calls (seccomp): {error}");
+    }
+    Ok(())
 }

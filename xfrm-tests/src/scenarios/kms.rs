@@ -44,6 +44,12 @@ case $(cat /etc/hostseal/our-kms.order) in
     hangs) sleep 600 ;;
     dies) kill -9 $$ ;;
     floods) yes nonsense ;;
+    breaks_out)
+        may=$(grep ^Seccomp: /proc/self/status | tr -d '\t')
+        for what in 'unshare --user true' 'unshare --net true' 'mount -t tmpfs none /mnt'; do
+            ! $what 2>/dev/null || may="$may, $what"
+        done
+        echo "{\"answer\":\"unavailable\",\"why\":\"$may\"}" ;;
     garbage) echo '{"answer":"yes"}' ;;
     denies) echo '{"answer":"denied","why":"said no","request_id":"r-1"}' ;;
     deletes) echo '{"answer":"pending_deletion","date":"2027-01-02"}' ;;
@@ -273,17 +279,19 @@ fn dead_agent(lab: &mut Lab) -> Result<()> {
     ensure_nothing_clear(captures, sealed)
 }
 
-/// It hangs, floods, dies, and says what makes no sense: the agent goes on, and says so.
+/// It hangs, floods, dies, looks for a way out, and says what makes no sense: the agent goes on, and says so.
 fn helper_that_is_none(lab: &mut Lab) -> Result<()> {
     let [a, b] = lab.all();
     let _runners = wrapped_pair(&[a.clone(), b.clone()])?;
     let agent = status(&a)?.agent()?;
-    for what in ["garbage", "dies", "floods", "hangs"] {
+    for what in ["garbage", "dies", "floods", "breaks_out", "hangs"] {
         order(&a, what)?;
         let seen = status_until(&a, &format!("{what}: no answer"), LIMIT, |status| {
             status.at("/kms/state") == "unavailable"
         })?;
         ensure!(seen.at("/kms/cut") == false && seen.agent()? == agent, "{what}: {:#}", seen.at("/kms"));
+        // A filter is on it, and it may do none of these.
+        ensure!(what != "breaks_out" || seen.at("/kms/why") == "Seccomp:2", "{:#}", seen.at("/kms"));
         order(&a, "gives")?;
         status_until(&a, &format!("{what}: the key is used again"), LIMIT, |status| {
             status.at("/kms/state") == "valid" && status.all_protected()
