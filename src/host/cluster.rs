@@ -138,6 +138,12 @@ impl ClusterPart {
         }
     }
 
+    /// Orders that wait, and one more while what is new in the roster is not written: also where that came from others.
+    fn pending(&self) -> usize {
+        let is_unwritten = self.signed.is_some() || self.is_writing || self.again_at.is_some();
+        self.orders.len() + usize::from(is_unwritten)
+    }
+
     /// Whether this host is to go by what the roster says now. It does so at once, and then by all that comes within a
     /// moment: whoever signs a lot costs others no more.
     fn gather(&mut self, now: Instant, changed: bool) -> bool {

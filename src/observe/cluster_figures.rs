@@ -105,7 +105,7 @@ pub struct ClusterFigures {
     pub conflicts: u64,
     /// How far its nodes are with new keys.
     pub keys: KeyCounts,
-    /// Orders of this host's operator that are not carried out yet.
+    /// Orders of this host's operator that wait, and one more while what is new in the roster is not written.
     pub pending: u64,
     /// What members have sent and this host has not taken.
     #[serde(default)]

@@ -24,7 +24,7 @@ impl Host {
             duplicates: members.duplicates(now).count() as u64,
             conflicts: roster.view().conflicts.len() as u64,
             keys: keys(roster),
-            pending: (cluster.orders.len() + usize::from(cluster.signed.is_some())) as u64,
+            pending: cluster.pending() as u64,
             refused: *members.refused(),
         })
     }

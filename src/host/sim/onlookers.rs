@@ -279,6 +279,21 @@ fn repairs_and_overruns_are_counted() {
     assert!(after.repairs.policies >= repairs.policies && after.overruns == 2, "{after:?}");
 }
 
+/// What others have ordered is not written either where the disk is full.
+#[test]
+fn a_member_tells_of_an_order_that_is_not_written() {
+    let mut world = members::protected(3, 1);
+    let pending = |world: &mut World| figures(world).unwrap().cluster_part.unwrap().pending;
+    world.hosts[0].disk.keeps_no_roster = true;
+    world.order(1, ClusterRequest::Enable { try_s: None }).unwrap();
+    world.run(20 * SECOND, None);
+    assert_eq!(pending(&mut world), 1);
+    world.hosts[0].disk.keeps_no_roster = false;
+    // The longest pause before it is tried again.
+    world.run(60 * SECOND, None);
+    assert_eq!(pending(&mut world), 0);
+}
+
 /// Nobody is asked for it.
 #[test]
 fn a_member_tells_what_it_knows_of_its_cluster() {

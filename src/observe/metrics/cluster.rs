@@ -21,7 +21,7 @@ pub fn write(page: &mut MetricsPage, figures: &Figures) {
     nodes(page, part);
     let help = "Orders that were given at the same time, and that an admin has to settle.";
     page.one(Kind::Gauge, "cluster_conflicts", help, part.conflicts);
-    let help = "Entries and orders of this host that are not written yet.";
+    let help = "Orders of this host that wait, and 1 more while what is new in the roster is not written.";
     page.one(Kind::Gauge, "cluster_pending_orders", help, part.pending);
     let help = "Entries and pages of members that this host has not taken, by why.";
     page.each(Kind::Counter, "cluster_refused_total", help, "reason", part.refused.by_reason());
