@@ -10,7 +10,10 @@ use crate::observe::Figures;
 use crate::types::{Protection, UnixTime};
 
 const ALERTS: &str = include_str!("../../../../monitoring/alerts.yaml");
-const ALERTS_TEST: &str = include_str!("../../../../monitoring/alerts_test.yaml");
+const ALERTS_TESTS: [&str; 2] = [
+    include_str!("../../../../monitoring/alerts_test.yaml"),
+    include_str!("../../../../monitoring/alerts_hours_test.yaml"),
+];
 const DASHBOARD: &str = include_str!("../../../../monitoring/dashboard.json");
 const MONITORING: &str = include_str!("../../../../docs/monitoring.md");
 const PAGES: [&str; 2] = [MONITORING, include_str!("../../../../docs/byok.md")];
@@ -146,7 +149,7 @@ fn labels_named(text: &str) -> Vec<&str> {
 fn what_is_watched_is_written() {
     let written = Written::of_all_hosts();
     let dashboard = dashboard();
-    for text in [ALERTS, ALERTS_TEST, &dashboard].into_iter().chain(PAGES) {
+    for text in [ALERTS, &dashboard].into_iter().chain(ALERTS_TESTS).chain(PAGES) {
         let faults: Vec<String> = selectors(text).iter().filter_map(|it| written.fault(it)).collect();
         assert!(faults.is_empty(), "{faults:#?}");
     }

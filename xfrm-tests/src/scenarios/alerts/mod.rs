@@ -44,6 +44,8 @@ const EVERYWHERE: &str = "0.0.0.0:10931";
 /// What no scenario here deserves, and where it is shown instead.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("DuplicateNode", "by the tests of the rules; what members notice, in host::membership::tests"),
+    ("ForgedEntries", "by the tests of the rules; what members refuse, in host::membership::tests"),
+    ("EntriesRefused", "likewise"),
     ("HeldOut", "by the tests of the rules; who is held out, in roster::tests::life"),
 ];
 
