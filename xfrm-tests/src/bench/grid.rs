@@ -14,8 +14,8 @@ use crate::lab::agent::{SECRETS, hostseal, hostseal_all, kill_agent, status};
 use crate::lab::session::Show;
 use crate::lab::{Cluster, Host, Lab, until};
 
-/// The time in which all must be protected, or have new keys.
-const LIMIT: Duration = Duration::from_secs(300);
+/// The time in which all must be protected, or have new keys: this, and so much for each pair.
+const LIMIT: (Duration, Duration) = (Duration::from_secs(120), Duration::from_millis(150));
 /// The largest number of addresses of a host: the last byte tells them apart.
 const MOST: usize = 250;
 /// So many times as long as with the fewest a pair may take with the most.
@@ -41,13 +41,13 @@ fn measure(pairs: usize) -> Result<Duration> {
     let hosts = lab.hosts();
     give_pairs(hosts, pairs, &[])?;
     println!("{pairs} pairs, {} addresses a host:", pairs.isqrt());
-    let protected = timed(hosts, "all protected", pairs, || protect(hosts))?;
+    let protected = timed(hosts, "all protected", pairs, || protect(hosts, pairs))?;
     let [first, _] = lab.all();
     kill_agent(&first)?;
     timed(hosts, "new keys after one agent was killed", pairs, || {
         hostseal(&first, "enable --no-wait")?.expect_code(0)?;
         let mut pause = Duration::from_millis(100);
-        until("all have new keys", LIMIT, || {
+        until("all have new keys", limit(pairs)?, || {
             // A status of thousands of pairs is work: asked for all the time it would keep the agent from its own.
             sleep(pause);
             let asked = Instant::now();
@@ -73,10 +73,15 @@ pub(super) fn give_pairs(hosts: &[Host], pairs: usize, lines: &[(&str, &str)]) -
     hosts.iter().try_for_each(|host| cluster.install(host, SECRETS[0]))
 }
 
-/// Enables both, and waits until all pairs are protected.
-pub(super) fn protect(hosts: &[Host]) -> Result<()> {
+/// Enables both, and waits until all their `pairs` pairs are protected.
+pub(super) fn protect(hosts: &[Host], pairs: usize) -> Result<()> {
     await_code_0(hosts, "enable --no-wait")?;
-    until("all are protected", LIMIT, || await_code_0(hosts, "status --wait 50s"))
+    until("all are protected", limit(pairs)?, || await_code_0(hosts, "status --wait 50s"))
+}
+
+fn limit(pairs: usize) -> Result<Duration> {
+    let (least, each) = LIMIT;
+    Ok(least + each * u32::try_from(pairs)?)
 }
 
 fn await_code_0(hosts: &[Host], arguments: &str) -> Result<()> {

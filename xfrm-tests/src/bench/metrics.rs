@@ -53,7 +53,7 @@ pub fn compare(hosts: &[Host], pairs: usize, rounds: usize) -> Result<()> {
     let host = hosts.first().context("a lab without hosts")?;
     hosts.iter().try_for_each(exporter::make_group)?;
     give_pairs(hosts, pairs, &[("metrics", "pairs = false")])?;
-    protect(hosts)?;
+    protect(hosts, pairs)?;
     let exporter = exporter::start(host, true, &format!("127.0.0.1:{PORT}"))?;
     look(host, Series { pairs, of_pairs: false }, rounds)?;
     // It is on as soon as the file says so, and off only after a restart.

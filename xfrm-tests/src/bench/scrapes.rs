@@ -61,7 +61,7 @@ pub fn compare(hosts: &[Host], pairs: usize, time: Duration) -> Result<()> {
     let host = hosts.first().context("a lab without hosts")?;
     hosts.iter().try_for_each(exporter::make_group)?;
     give_pairs(hosts, pairs, &[KEYING, ("metrics", "pairs = true")])?;
-    protect(hosts)?;
+    protect(hosts, pairs)?;
     let _exporter = exporter::start(host, true, &format!("127.0.0.1:{PORT}"))?;
     println!("{pairs} pairs, keys replaced after 60 s, {RATE} packets a second each way, for {time:?} each:");
     for (what, every) in [("scraped once a second", Some(EVERY)), ("not scraped", None)] {
