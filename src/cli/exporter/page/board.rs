@@ -40,10 +40,11 @@ pub(super) fn board(pairs: &ClusterPairs, matrix: &PairMatrix<'_>, now: UnixTime
                     "Each cell is the pair of two nodes, and stands as the worse of what its two ends say. "
                     "What the other end says of a pair with a floating address is not in the square: `hostseal status` there shows it."
                 }
+                a.skip href="#beside" { "Skip the square" }
                 div.board {
                     (grid(matrix))
-                    div.beside {
-                        p #detail aria-hidden="true" { "Point at a cell to read what both ends say." }
+                    div.beside #beside {
+                        p #detail aria-hidden="true" { "Point at a cell, or go there with the Tab key, to read what both ends say." }
                         (unreached(matrix))
                         (worst(pairs, matrix))
                     }
@@ -75,10 +76,11 @@ fn grid(matrix: &PairMatrix<'_>) -> Markup {
                     @for (at, (node, name)) in matrix.nodes().zip(&names).enumerate() {
                         tr {
                             th scope="row" class=[heading(node)] title=(addresses(node)) { span { (name) } }
-                            @for cell in matrix.row(at) {
+                            @for (column, cell) in matrix.row(at).enumerate() {
                                 @match cell {
                                     Some(pair) => {
-                                        td class=(look(&pair)) title=(in_short(&pair)) {
+                                        // By keyboard each pair is read once, above the diagonal.
+                                        td class=(look(&pair)) title=(in_short(&pair)) tabindex=[(at < column).then_some(0)] {
                                             (letter(pair.standing()))
                                             @if !pair.is_whole() && pair.standing().is_some() { "?" }
                                         }

@@ -67,11 +67,12 @@
 
   const replace = (old, next) => {
     const tables = (where) => [...where.querySelectorAll(".wide")];
+    const stops = (where) => [...where.querySelectorAll("[tabindex], a")];
     const places = tables(old).map((table) => [table.scrollLeft, table.scrollTop]);
-    const focused = tables(old).indexOf(document.activeElement);
+    const focused = stops(old).indexOf(document.activeElement);
     old.replaceWith(next);
     tables(next).forEach((table, at) => table.scrollTo(...(places[at] ?? [0, 0])));
-    tables(next)[focused]?.focus({ preventScroll: true });
+    stops(next)[focused]?.focus({ preventScroll: true });
   };
 
   const renew = async () => {

@@ -118,6 +118,21 @@ fn a_cluster_is_a_square_of_letters_with_names_at_both_sides() {
     assert!(html.contains("As seen from a</h2>") && html.contains("10.99.0.1 → <wbr>10.99.0.3"));
 }
 
+/// Without a script, too: the style shows what the cell says that has the focus.
+#[test]
+fn each_pair_is_read_by_keyboard_and_the_square_can_be_skipped() {
+    let html = document(&view(Some(mesh(4))), THEN);
+    let (before, square) = html.split_once("<table class=\"grid\">").unwrap();
+    let (square, after) = square.split_once("</table>").unwrap();
+    let stops: Vec<&str> = square.split("<td ").filter(|cell| cell.contains("tabindex=\"0\"")).collect();
+    assert_eq!(stops.len(), 6, "{square}");
+    for (cell, pair) in stops.iter().zip(["n00 – n01", "n00 – n02", "n00 – n03", "n01 – n02"]) {
+        assert!(cell.contains(&format!("title=\"{pair}: protected")), "{cell}");
+    }
+    assert!(STYLE.contains(".grid td:focus::after {\n  content: attr(title);"));
+    assert!(before.contains("<a class=\"skip\" href=\"#beside\">") && after.contains("id=\"beside\""));
+}
+
 #[test]
 fn a_host_of_no_cluster_shows_its_rows() {
     let mut status = status();
