@@ -68,7 +68,8 @@ fn a_secret_is_rotated_one_host_after_the_other() {
 
 #[test]
 fn a_rotation_under_loss_ends_with_one_session_on_the_new_secret() {
-    for seed in seeds(20) {
+    // The last is one that a campaign found, where each end gave up another of two IKE SAs.
+    for seed in seeds(20).chain([356]) {
         let mut net = Net::two(seed);
         net.keep(0, 1);
         net.run(SECOND);

@@ -37,30 +37,37 @@ fn do_something(method: Method, net: &mut Net, dice: &mut Dice) {
 }
 
 fn after_any_trouble_one_child_is_left(method: Method) {
-    for seed in seeds(60) {
-        let mut dice = Dice(!seed);
-        let mut net = Net::two_by(method, 3000 + seed);
-        net.keep(0, 1);
-        for _ in 0..60 {
-            do_something(method, &mut net, &mut dice);
-            let pause = Duration::from_millis(dice.below(1500));
-            net.run(pause);
-        }
-        net.weather = Weather::default();
-        net.hosts.iter_mut().for_each(|host| host.kernel_refuses = 0);
-        net.run(60 * SECOND);
-        // As agents do from time to time: sessions beside the one in use are retired, and one that the peer gave up in
-        // the meantime is found out when it is used or asked about.
-        for (host, other) in [(0, 1), (1, 0)] {
-            let child = net.hosts[host].children.keys().next().copied();
-            net.call(host, |engine, now| {
-                child.into_iter().for_each(|child| engine.settled(now, pair(host, other), child));
-                engine.check_liveness(now, pair(host, other));
-            });
-        }
-        net.run(90 * SECOND);
-        net.assert_one_pair(0, 1);
-    }
+    seeds(60).for_each(|seed| make_trouble(method, seed));
 }
 
-by_each_method![after_any_trouble_one_child_is_left,];
+/// Seeds that a campaign found, where each end gave up another of two IKE SAs; they print 3076 and 4569.
+fn each_end_gives_up_the_same(method: Method) {
+    [76, 1569].into_iter().for_each(|seed| make_trouble(method, seed));
+}
+
+fn make_trouble(method: Method, seed: u64) {
+    let mut dice = Dice(!seed);
+    let mut net = Net::two_by(method, 3000 + seed);
+    net.keep(0, 1);
+    for _ in 0..60 {
+        do_something(method, &mut net, &mut dice);
+        let pause = Duration::from_millis(dice.below(1500));
+        net.run(pause);
+    }
+    net.weather = Weather::default();
+    net.hosts.iter_mut().for_each(|host| host.kernel_refuses = 0);
+    net.run(60 * SECOND);
+    // As agents do from time to time: sessions beside the one in use are retired, and one that the peer gave up in
+    // the meantime is found out when it is used or asked about.
+    for (host, other) in [(0, 1), (1, 0)] {
+        let child = net.hosts[host].children.keys().next().copied();
+        net.call(host, |engine, now| {
+            child.into_iter().for_each(|child| engine.settled(now, pair(host, other), child));
+            engine.check_liveness(now, pair(host, other));
+        });
+    }
+    net.run(90 * SECOND);
+    net.assert_one_pair(0, 1);
+}
+
+by_each_method![after_any_trouble_one_child_is_left, each_end_gives_up_the_same];
