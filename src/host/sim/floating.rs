@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::cluster::SECOND;
+use super::cluster::{MILLISECOND, SECOND, seeds};
 use super::files::name;
 use super::kernel::Leaves;
 use super::net::Weather;
@@ -64,6 +64,23 @@ impl World {
     }
 }
 
+impl World {
+    /// Whether packets between a host and the one with the address arrive as ESP, in both directions.
+    fn reaches_vip(&self, from: usize) -> bool {
+        let here = self.vip.as_ref().and_then(|vip| vip.at).expect("somebody has the address");
+        let pair = Pair { local: self.hosts[from].address, remote: VIP };
+        let mirror = Pair { local: VIP, remote: self.hosts[from].address };
+        let arrives =
+            |[from, to]: [usize; 2], out: Pair, inbound: Pair| match self.hosts[from].kernel.leaves(out) {
+                Leaves::Esp(SaId { spi, .. }) => {
+                    self.hosts[to].kernel.spis(inbound, Direction::In).contains(&spi)
+                }
+                _ => false,
+            };
+        arrives([from, here], pair, mirror) && arrives([here, from], mirror, pair)
+    }
+}
+
 /// Three hosts, all of them enabled: the first or the last may have the address, and the last has it.
 fn with_the_last(seed: u64) -> World {
     let mut world = World::new(3, seed, Weather::FAIR);
@@ -118,6 +135,33 @@ fn an_address_takes_its_protection_along() {
             assert!(!world.hosts[other].kernel.accepts_clear(own), "it would find its pairs blocked");
         }
         assert!(world.all_protected(), "{seed}");
+    }
+}
+
+/// From whoever had it, and from one whose agent is dead or whose host is cut off.
+#[test]
+fn an_address_is_back_within_a_second_of_its_move() {
+    for (lost, name) in ["it moves", "the agent is dead", "the host is cut off"].into_iter().enumerate() {
+        seeds(20, |seed| {
+            let mut world = World::new(4, seed, Weather::FAIR);
+            world.float_between(&[0, 2]);
+            world.move_to(Some(0));
+            (0..4).for_each(|host| world.enable(host));
+            let settled = |world: &World| world.all_protected() && world.is_settled_with_vip(1);
+            assert!(world.run_until(60 * SECOND, settled));
+            // Whenever that is: what is due every few seconds falls on another moment with every seed.
+            world.run(10 * SECOND + 173 * seed as u32 * MILLISECOND, None);
+            match lost {
+                0 => {}
+                1 => world.kill(0),
+                _ => (1..4).for_each(|other| world.cut(0, other)),
+            }
+            world.move_to(Some(2));
+            assert!(
+                world.run_until(SECOND, |world| [1, 3].iter().all(|from| world.reaches_vip(*from))),
+                "{name}"
+            );
+        });
     }
 }
 
