@@ -1,7 +1,7 @@
-//! The helper with ministack in the place of AWS: keys that are disabled, deleted and given back, rights, and an AWS that is
-//! not there.
+//! The helper with ministack and moto in the place of AWS: keys that are disabled, deleted and given back, rights, a secret
+//! that is wrapped anew, and an AWS that is not there.
 
-mod ministack;
+mod stand_in;
 
 use std::fs::read_to_string;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hostseal_kms_protocol::{Answer, Ask, CONTEXT_CLUSTER, Context, Given, Refusal};
-use ministack::{Ministack, ROOT};
+use stand_in::{ROOT, StandIn};
 
 /// What is wrapped, in base64.
 const SECRET: &str = "bGFiIHNlY3JldCBudW1iZXIgb25lLCAzMiBieXRlcy4=";
@@ -23,7 +23,7 @@ const RUNNER: Duration = Duration::from_secs(10);
 struct Host(Vec<(&'static str, String)>);
 
 impl Host {
-    fn new(aws: &Ministack, [id, secret]: [&str; 2]) -> Self {
+    fn new(aws: &StandIn, [id, secret]: [&str; 2]) -> Self {
         Self(vec![
             ("AWS_ENDPOINT_URL_KMS", aws.endpoint()),
             ("SSL_CERT_FILE", aws.file("ca.pem").display().to_string()),
@@ -81,7 +81,7 @@ fn refuses(answer: Answer, refusal: Refusal, words: &str) {
 
 #[test]
 fn a_key_gives_and_is_taken_away() {
-    let aws = Ministack::start();
+    let aws = StandIn::ministack();
     let (key, host) = (aws.key(), Host::new(&aws, [ROOT, "x"]));
     let blob = host.wrapped(&key);
     let given = host.decrypt(&key, &blob);
@@ -125,7 +125,7 @@ fn a_key_gives_and_is_taken_away() {
 /// ministack checks the signatures and the policies of users; conditions on the encryption context it does not check.
 #[test]
 fn a_host_may_do_what_its_policy_says() {
-    let aws = Ministack::start();
+    let aws = StandIn::ministack();
     let (key, root) = (aws.key(), Host::new(&aws, [ROOT, "x"]));
     let blob = root.wrapped(&key);
     let [id, secret] = aws.user("host", &key, &["kms:Decrypt"]);
@@ -133,6 +133,8 @@ fn a_host_may_do_what_its_policy_says() {
     assert!(gives_the_secret(&host().decrypt(&key, &blob)));
     refuses(host().encrypt(&key), Refusal::Denied, "AccessDeniedException");
     refuses(host().ask(&Ask::Describe { key: &key }), Refusal::Denied, "AccessDeniedException");
+    let anew = Ask::Reencrypt { key: &key, context: &context("demo"), blob: &blob, new_key: &key };
+    refuses(host().ask(&anew), Refusal::Denied, "AccessDeniedException");
     let [id_of_nobody, secret_of_nobody] = aws.user("nobody", &key, &["kms:ListKeys"]);
     let nobody = Host::new(&aws, [&id_of_nobody, &secret_of_nobody]);
     refuses(nobody.decrypt(&key, &blob), Refusal::Denied, "AccessDeniedException");
@@ -160,8 +162,28 @@ fn a_host_may_do_what_its_policy_says() {
 }
 
 #[test]
+fn a_secret_is_wrapped_anew_with_another_key() {
+    let aws = StandIn::moto();
+    let (old, new, host) = (aws.key(), aws.key(), Host::new(&aws, [ROOT, "x"]));
+    let blob = host.wrapped(&old);
+    let anew = |cluster: &str, blob: &str, new_key: &str| {
+        host.ask(&Ask::Reencrypt { key: &old, context: &context(cluster), blob, new_key })
+    };
+    let moved = anew("demo", &blob, &new);
+    assert!(moved.request_id.is_some_and(|id| !id.is_empty()));
+    let Ok(Given::Blob(moved)) = moved.outcome else { panic!("{:?}", moved.why) };
+    assert!(gives_the_secret(&host.decrypt(&new, &moved)) && gives_the_secret(&host.decrypt(&old, &blob)));
+    assert!(host.decrypt(&old, &moved).outcome.is_err(), "it is wrapped with the new key alone");
+
+    refuses(anew("other", &blob, &new), Refusal::Broken, "InvalidCiphertextException");
+    refuses(anew("demo", "AAAA", &new), Refusal::Broken, "InvalidCiphertextException");
+    let none = format!("{}00000000-0000-0000-0000-000000000000", &new[..new.len() - 36]);
+    refuses(anew("demo", &blob, &none), Refusal::NotFound, "NotFoundException");
+}
+
+#[test]
 fn an_aws_that_is_not_there_is_away_in_time() {
-    let mut aws = Ministack::start();
+    let mut aws = StandIn::ministack();
     let key = aws.key();
     let host = || Host::new(&aws, [ROOT, "x"]);
     let blob = host().wrapped(&key);

@@ -1,4 +1,5 @@
-//! ministack in the place of AWS: it checks signatures, policies, the state of keys and the encryption context.
+//! What stands in the place of AWS. ministack checks signatures, policies, the state of keys and the encryption context;
+//! moto checks the last of these alone, and knows ReEncrypt, which ministack does not.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -14,64 +15,100 @@ use tempfile::TempDir;
 
 /// How long it may take to start, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Where it listens.
+const PORT: &str = "4566";
 /// The region of its keys; the helper is told no other way than by their names.
 const REGION: &str = "eu-central-1";
 /// Whoever calls himself that may do everything.
 pub const ROOT: &str = "test";
 
+/// Which program.
+#[derive(Clone, Copy)]
+enum Program {
+    Ministack,
+    Moto,
+}
+
 /// It ends with this.
-pub struct Ministack {
+pub struct StandIn {
+    program: Program,
     directory: TempDir,
     address: String,
     running: Option<Child>,
 }
 
-impl Drop for Ministack {
+impl Drop for StandIn {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-/// Where it lies: fetched if it is not here yet.
-fn program() -> &'static PathBuf {
-    static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
-        let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ministack")).output();
-        let output = output.expect("sh runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "ministack cannot be fetched (apt-get install python3-pip): {said}");
-        String::from_utf8(output.stdout).unwrap().trim().into()
-    });
-    &DIRECTORY
+impl Program {
+    /// Where it lies: fetched if it is not here yet.
+    fn directory(self) -> &'static PathBuf {
+        static MINISTACK: LazyLock<PathBuf> = LazyLock::new(|| fetched("ministack"));
+        static MOTO: LazyLock<PathBuf> = LazyLock::new(|| fetched("moto"));
+        match self {
+            Self::Ministack => &MINISTACK,
+            Self::Moto => &MOTO,
+        }
+    }
 }
 
-impl Ministack {
-    /// Starts one, and waits until it answers.
-    pub fn start() -> Self {
+fn fetched(name: &str) -> PathBuf {
+    let script = format!("{}/tests/{name}", env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new(script).output().expect("sh runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} cannot be fetched (apt-get install python3-pip): {said}");
+    String::from_utf8(output.stdout).unwrap().trim().into()
+}
+
+impl StandIn {
+    /// Starts ministack, and waits until it answers.
+    pub fn ministack() -> Self {
+        Self::start(Program::Ministack)
+    }
+
+    /// Starts moto, and waits until it answers.
+    pub fn moto() -> Self {
+        Self::start(Program::Moto)
+    }
+
+    fn start(program: Program) -> Self {
         static COUNT: AtomicU8 = AtomicU8::new(1);
         let (process, test) = (std::process::id() % 65_000, COUNT.fetch_add(1, Ordering::Relaxed));
         let address = format!("127.{}.{}.{test}", process / 256 + 1, process % 256);
-        let mut ministack = Self { directory: tempfile::tempdir().unwrap(), address, running: None };
-        ministack.make_certificates();
-        ministack.run();
-        ministack
+        let mut it = Self { program, directory: tempfile::tempdir().unwrap(), address, running: None };
+        it.make_certificates();
+        it.run();
+        it
     }
 
-    /// Starts it anew: it has forgotten everything.
-    pub fn run(&mut self) {
+    fn run(&mut self) {
         let log = File::create(self.file("log")).unwrap();
         let mut python = Command::new("python3");
-        python.args(["-m", "ministack"]).current_dir(self.directory.path());
-        python.env("PYTHONPATH", program()).env("PYTHONDONTWRITEBYTECODE", "1");
-        python.env("BIND_HOST", &self.address).env("GATEWAY_PORT", "4566").env("SERVICES", "iam,kms,sts");
-        python.env("IOT_MTLS_ENABLED", "0").env("AUTH", "true").env("USE_SSL", "1");
-        python.env("MINISTACK_SSL_CERT", self.file("server.pem"));
-        python.env("MINISTACK_SSL_KEY", self.file("server.key"));
+        python.current_dir(self.directory.path());
+        python.env("PYTHONPATH", self.program.directory()).env("PYTHONDONTWRITEBYTECODE", "1");
+        let [certificate, key] = ["server.pem", "server.key"].map(|name| self.file(name));
+        match self.program {
+            Program::Ministack => {
+                python.args(["-m", "ministack"]);
+                python.env("BIND_HOST", &self.address).env("GATEWAY_PORT", PORT);
+                python.env("SERVICES", "iam,kms,sts").env("IOT_MTLS_ENABLED", "0").env("AUTH", "true");
+                python.env("USE_SSL", "1").env("MINISTACK_SSL_CERT", certificate);
+                python.env("MINISTACK_SSL_KEY", key);
+            }
+            Program::Moto => {
+                python.args(["-m", "moto.server", "-H", &self.address, "-p", PORT]);
+                python.arg("-c").arg(certificate).arg("-k").arg(key);
+            }
+        }
         python.stdout(log.try_clone().unwrap()).stderr(log);
         self.running = Some(python.spawn().expect("python3 runs (apt-get install python3)"));
         let started = Instant::now();
         let target = "x-amz-target: TrentService.ListKeys";
         while let Err(error) = self.try_call("kms", &["-H", target, "-d", "{}"]) {
-            assert!(started.elapsed() < PATIENCE, "ministack does not answer: {error}: {}", self.log());
+            assert!(started.elapsed() < PATIENCE, "it does not answer: {error}: {}", self.log());
             thread::sleep(Duration::from_millis(50));
         }
     }
@@ -91,7 +128,7 @@ impl Ministack {
 
     /// Where it is asked.
     pub fn endpoint(&self) -> String {
-        format!("https://{}:4566", self.address)
+        format!("https://{}:{PORT}", self.address)
     }
 
     /// A new key, that whoever has rights by IAM may use.
