@@ -273,10 +273,11 @@ impl Host {
 
     fn cut_with_lease(&mut self, system: &mut dyn System) {
         if let Some(why) = self.leased.as_ref().map(|leased| leased.withholding(self.moment)) {
-            let sas = |system: &mut dyn System| system.read_sas().map_or(0, |sas| sas.len() as u64);
+            let sas = |system: &mut dyn System| system.read_sas().map(|sas| sas.len() as u64).ok();
             let before = sas(system);
             self.handle_secret(self.moment, system, Err(why));
-            let removed = before.saturating_sub(sas(system));
+            // What could not be read is not known.
+            let removed = before.zip(sas(system)).map(|(before, after)| before.saturating_sub(after));
             let refused = self.leased.as_ref().and_then(Leased::refused);
             let words = refused.map(AuditWords::of_refusal).unwrap_or_default();
             self.record(AuditKind::Cut, words.of_cut(removed));

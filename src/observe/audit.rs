@@ -56,8 +56,8 @@ impl AuditWords {
 
     /// The same of a cut that has removed so many SAs.
     #[must_use]
-    pub fn of_cut(self, sas: u64) -> Self {
-        Self { sas_cut: Some(sas), ..self }
+    pub fn of_cut(self, sas: Option<u64>) -> Self {
+        Self { sas_cut: sas, ..self }
     }
 
     /// What is written of an event there.
