@@ -129,18 +129,19 @@ fn said_of(config: &Config) -> (BTreeSet<String>, BTreeSet<IpAddr>) {
     (config.nodes.iter().map(node).collect(), config.protection.blocked.iter().copied().collect())
 }
 
-/// A file that is the same for all, with what concerns this host alone: what its own file, `local`, says besides, and where it
-/// has the helper of the KMS by which it goes.
+/// A file that is the same for all, with what concerns this host alone: what its own file, `local`, says besides, the PPKs
+/// that it has for other nodes, and where it has the helper of the KMS by which it goes.
 fn with_own(file: &str, local: &str, kms: Option<&KmsRules>) -> String {
     // What is no TOML is reported as it is.
     let Ok(mut table) = file.parse::<Table>() else { return file.to_owned() };
     let mut local: Table = local_part(local, None).parse().unwrap_or_default();
+    let was = table.clone();
+    keep_ppks(&mut table, &local);
     local.retain(|key, _| !table.contains_key(key));
     // A helper that has nothing to unwrap is of no use.
     if local.get("kms").is_some_and(|kms| kms.get("provider").is_none()) {
         local.remove("kms");
     }
-    let was = table.clone();
     table.extend(local);
     if let (Some(rules), Some(Value::Table(said))) = (kms, table.get_mut("kms"))
         && said.get("provider").and_then(Value::as_str) == Some(&*rules.provider)
@@ -152,6 +153,18 @@ fn with_own(file: &str, local: &str, kms: Option<&KmsRules>) -> String {
     }
     // Where it says nothing more, it stays as it was written.
     if table == was { file.to_owned() } else { table.to_string() }
+}
+
+/// The PPKs of single nodes that `local` names take the place of those in `table`: they lie in files of this host.
+fn keep_ppks(table: &mut Table, local: &Table) {
+    let of_nodes = |table: &Table| -> Vec<Value> {
+        let nodes = table.get("ppk").and_then(|ppk| ppk.get("nodes"));
+        nodes.and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    let (own, mut nodes) = (of_nodes(local), of_nodes(table));
+    let Some(Value::Table(ppk)) = table.get_mut("ppk").filter(|_| !own.is_empty()) else { return };
+    nodes.retain(|it| !own.iter().any(|own| own.get("name") == it.get("name")));
+    ppk.insert("nodes".to_owned(), [own, nodes].concat().into());
 }
 
 #[cfg(test)]
@@ -186,6 +199,25 @@ mod tests {
         assert_eq!((said("program"), said("socket"), said("key")), (Some("/p"), Some("/s"), Some("k")));
         let other = exported.replace("exec", "aws").replace("program = \"/theirs\"\n", "");
         assert_eq!(with_own(&other, local, Some(&kms)), other, "that is another one");
+    }
+
+    #[test]
+    fn a_member_keeps_its_ppks_for_single_nodes() {
+        let node = |name: &str, file: &str| {
+            format!("[[ppk.nodes]]\nname = \"{name}\"\nid = \"i\"\nfile = \"{file}\"\n")
+        };
+        let exported =
+            format!("cluster = \"x\"\n[ppk]\nid = \"k\"\n{}{}", node("f", "/theirs"), node("g", "/g"));
+        let told: Table = with_own(&exported, &node("f", "/own"), None).parse().unwrap();
+        let files = |table: &Table| -> Vec<String> {
+            let nodes = table["ppk"]["nodes"].as_array().unwrap().iter();
+            nodes.map(|it| it["file"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(files(&told), ["/own", "/g"]);
+        assert_eq!(told["ppk"]["id"].as_str(), Some("k"));
+        let without: Table = with_own("cluster = \"x\"\n", &node("f", "/own"), None).parse().unwrap();
+        assert_eq!(files(&without), ["/own"]);
+        assert_eq!(with_own(&exported, "", None), exported);
     }
 
     #[test]
