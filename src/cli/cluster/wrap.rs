@@ -345,7 +345,9 @@ impl WrapOrder<'_> {
     ) -> Result<WrappedSecret, CommandError> {
         let asked = self.rules(config, &before.provider, &before.wrapped.key)?;
         let rewrapped = kms::rewrap(&config.cluster, &asked, &before.wrapped, key);
-        audit::note(config, &asked, AuditKind::Rewrap, on_record(&rewrapped));
+        // As with files: the line names the key that it is wrapped with from now on.
+        let by = KmsRules { key: key.to_owned(), ..asked };
+        audit::note(config, &by, AuditKind::Rewrap, on_record(&rewrapped));
         let rewrapped = rewrapped.map_err(|refusal| {
             let CommandError { exit, message } = failed("the secret was not wrapped anew", &refusal);
             let instead = "If the helper cannot do that, use `hostseal secret wrap`";

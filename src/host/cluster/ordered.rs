@@ -55,7 +55,8 @@ impl Host {
         Ok(ClusterSettings { toml, trial })
     }
 
-    /// Whether the wrapped secret in these settings is none, the one in force, or the one that is offered.
+    /// Whether the wrapped secret in these settings is none, the one in force, or the one that is offered. That all have
+    /// unwrapped the latter, `secret wrap` sees to: this keeps a secret out that nobody has been offered.
     fn was_offered(&self, view: &RosterView, toml: &str) -> bool {
         let Some(wanted) = ClusterKey::of(toml).in_force else { return true };
         let known = [self.tried_settings(), None].map(|tried| ClusterKey::of(settings_in_force(view, tried)));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::evidence::Evidence;
 use super::sight::PairSight;
 use super::{Agent, Encapsulation, PpkInKeys, standing};
-use crate::config::{Config, PpkSource};
+use crate::config::{Config, NamedPpk, PpkSource};
 use crate::observe::differs;
 use crate::observe::snapshot::{Snapshot, UnlistedRequests};
 use crate::types::units::{human_duration, listed};
@@ -145,11 +145,22 @@ fn without_ppk(evidence: &Evidence<'_>, sight: &PairSight<'_>) -> Option<Problem
     let (node, remote) = (&sight.node, sight.pair.remote);
     let both = format!("See that both hosts have \"{id}\" (`[ppk]`)");
     let (why, fix) = match required {
-        false => ("none is required", format!("{both}, then say `ppk.required = true` on all hosts")),
+        false => ("none is required", format!("{both}, then {}", to_require(keys))),
         true => ("one is required, so they end soon", both),
     };
     let words = format!("the keys with {node} ({remote}) have no PPK: {why}");
     Some(Problem::warning(ProblemCode::PpkOptional, Some(node.clone()), words).mended_by(fix))
+}
+
+/// What has all hosts require a PPK. One that is wrapped may come from a roster, which says that itself.
+fn to_require(keys: &[NamedPpk]) -> &'static str {
+    match keys.first().map(|key| &key.source) {
+        Some(PpkSource::Wrapped) => {
+            "say `ppk.required = true` on all of them (in a cluster with a roster, run `hostseal secret wrap` on an admin node: \
+             it goes on where it stopped)"
+        }
+        _ => "say `ppk.required = true` on all of them",
+    }
 }
 
 /// Keys could be made without the PPK that a key of somebody else wraps.
@@ -164,7 +175,7 @@ fn without_kms(evidence: &Evidence<'_>, sight: &PairSight<'_>) -> Option<Problem
             evidence.config.ppks_optional_until().map(|end| format!(" until {end}")).unwrap_or_default();
         let words =
             format!("{node} and this host can make keys without the KMS: the PPK is not required{until}");
-        let fix = "When all hosts have the PPK, say `ppk.required = true` on all of them".to_owned();
+        let fix = format!("When all hosts have the PPK, {}", to_require(keys));
         Problem::warning(ProblemCode::PpkOptional, Some(node.clone()), words).mended_by(fix)
     })
 }
