@@ -90,16 +90,15 @@ fn sends(sas: &BTreeMap<SaId, SaReading>, pair: Pair, through: Through) -> Optio
 
 /// SAs by the two addresses that they are between: with many peers, none is looked for among those of the others.
 #[derive(Debug, Default)]
-pub struct SasByEnds<'a>(BTreeMap<(IpAddr, IpAddr), Vec<&'a SaReading>>);
+pub struct SasByEnds<'a>(Vec<&'a SaReading>);
 
 impl<'a> SasByEnds<'a> {
     /// Those of `sas`.
     pub fn new(sas: impl IntoIterator<Item = &'a SaReading>) -> Self {
-        let mut by_ends: BTreeMap<_, Vec<&SaReading>> = BTreeMap::new();
-        for sa in sas {
-            by_ends.entry((sa.source, sa.id.destination)).or_default().push(sa);
-        }
-        Self(by_ends)
+        let mut sorted: Vec<&SaReading> = sas.into_iter().collect();
+        // Those between two addresses stay in their order.
+        sorted.sort_by_key(|sa| ends(sa));
+        Self(sorted)
     }
 
     /// Those between the addresses of `pair`, outbound first.
@@ -121,8 +120,16 @@ impl<'a> SasByEnds<'a> {
     }
 
     fn between(&self, source: IpAddr, destination: IpAddr) -> std::slice::Iter<'_, &'a SaReading> {
-        self.0.get(&(source, destination)).map(Vec::as_slice).unwrap_or_default().iter()
+        let begin = self.0.partition_point(|sa| ends(sa) < (source, destination));
+        let (_, rest) = self.0.split_at(begin);
+        let count = rest.iter().take_while(|sa| ends(sa) == (source, destination)).count();
+        rest.split_at(count).0.iter()
     }
+}
+
+/// Where its packets come from, and where they go.
+fn ends(sa: &SaReading) -> (IpAddr, IpAddr) {
+    (sa.source, sa.id.destination)
 }
 
 impl KernelState {
