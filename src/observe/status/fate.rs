@@ -2,7 +2,9 @@
 
 use crate::observe::strangers::Overruled;
 use crate::types::stranger::Verdict;
-use crate::types::{Action, Block, KernelSight, Pair, PolicyDirection, PolicyId, RowState, SasByEnds, ours};
+use crate::types::{
+    Action, Block, KernelSight, Pair, PolicyDirection, PolicyId, RowState, SaReading, SasByEnds, ours,
+};
 
 /// What becomes of packets in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,27 +17,39 @@ enum Fate {
     Dropped,
 }
 
-/// How a pair stands by what `kernel` holds, whose SAs are `sas`; `overruled` says where other software decides.
+/// How a pair stands by what `kernel` holds, whose SAs are `sas`; its outbound policy sends through `used`. `overruled` says
+/// where other software decides.
 pub(super) fn state(
     kernel: KernelSight<'_>,
-    sas: &SasByEnds<'_>,
+    (sas, used): (&SasByEnds<'_>, Option<&SaReading>),
     overruled: &Overruled,
     pair: Pair,
 ) -> RowState {
-    match (outbound(kernel, overruled, pair), inbound(kernel, sas, overruled, pair)) {
+    match (outbound(kernel, used, overruled, pair), inbound(kernel, sas, overruled, pair)) {
         (Fate::Esp, Fate::Esp) => RowState::Protected,
         (Fate::Clear, _) | (_, Fate::Clear) => RowState::Clear,
         (Fate::Dropped, _) | (_, Fate::Dropped) => RowState::Blocked,
     }
 }
 
-fn outbound(kernel: KernelSight<'_>, overruled: &Overruled, pair: Pair) -> Fate {
+fn outbound(kernel: KernelSight<'_>, used: Option<&SaReading>, overruled: &Overruled, pair: Pair) -> Fate {
     let direction = PolicyDirection::Out;
-    fate(overruled, direction, pair).unwrap_or_else(|| match action(kernel, direction, pair) {
-        Some(Action::Seal { through }) if kernel.sends(pair, through).is_some() => Fate::Esp,
-        Some(Action::Seal { .. } | Action::Block | Action::Require) => Fate::Dropped,
-        Some(Action::Allow | Action::Accept) | None => Fate::Clear,
+    fate(overruled, direction, pair).unwrap_or_else(|| match used {
+        Some(_) => Fate::Esp,
+        None => match action(kernel, direction, pair) {
+            Some(Action::Seal { .. } | Action::Block | Action::Require) => Fate::Dropped,
+            Some(Action::Allow | Action::Accept) | None => Fate::Clear,
+        },
     })
+}
+
+/// The SA that the outbound policy of `pair` sends through, where it is ours and the kernel has that SA.
+pub(super) fn used<'a>(kernel: KernelSight<'a>, pair: Pair) -> Option<&'a SaReading> {
+    let reading = kernel.policy(&PolicyId::of(pair, PolicyDirection::Out))?;
+    match reading.action.filter(|_| ours::is_our_policy(reading))? {
+        Action::Seal { through } => kernel.sends(pair, through),
+        _ => None,
+    }
 }
 
 fn inbound(kernel: KernelSight<'_>, sas: &SasByEnds<'_>, overruled: &Overruled, pair: Pair) -> Fate {

@@ -7,8 +7,7 @@ use crate::observe::snapshot::{PairSnapshot, RowReason};
 use crate::observe::strangers::Overruled;
 use crate::observe::totals::PairTotals;
 use crate::types::{
-    Action, Direction, NodeName, Pair, PolicyDirection, PolicyId, Protection, ReasonCode, RowState, SaId,
-    SaReading, SasByEnds, UnixTime, Volume, ours,
+    Direction, NodeName, Pair, Protection, ReasonCode, RowState, SaId, SaReading, SasByEnds, UnixTime, Volume,
 };
 
 /// How a pair stands.
@@ -54,9 +53,10 @@ impl<'a> PairSight<'a> {
     ) -> Self {
         let known = evidence.known(pair);
         let heard = known.and_then(|known| known.heard);
+        let used = fate::used(evidence.kernel, pair);
         let kernel = match evidence.saved.protection {
             Protection::Off => RowState::Off,
-            _ => fate::state(evidence.kernel, sas, overruled, pair),
+            _ => fate::state(evidence.kernel, (sas, used), overruled, pair),
         };
         let sas: Vec<&SaReading> = sas.of(pair).collect();
         let inbound = || sas.iter().filter(|sa| sa.direction(pair) == Direction::In);
@@ -73,7 +73,7 @@ impl<'a> PairSight<'a> {
             reason,
             since,
             known,
-            used: outbound_in_use(evidence, pair),
+            used,
             volume,
             totals_since,
             last_heard,
@@ -135,14 +135,5 @@ impl<'a> PairSight<'a> {
     /// Seconds until one of them is replaced; `None` where nobody is going to.
     pub fn rekey_in(&self, sa: &SaReading) -> Option<u64> {
         self.known.and_then(|known| known.rekey_in(sa.id)).map(|left| left.as_secs())
-    }
-}
-
-/// The SA that the outbound policy of `pair` sends through, where the kernel has it.
-fn outbound_in_use<'a>(evidence: &Evidence<'a>, pair: Pair) -> Option<&'a SaReading> {
-    let reading = evidence.kernel.policy(&PolicyId::of(pair, PolicyDirection::Out))?;
-    match reading.action.filter(|_| ours::is_our_policy(reading))? {
-        Action::Seal { through } => evidence.kernel.sends(pair, through),
-        _ => None,
     }
 }
