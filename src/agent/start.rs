@@ -115,7 +115,7 @@ pub(super) struct FileSource {
 
 impl SecretSource for FileSource {
     fn read(&mut self, setup: &Setup, root: Option<&Arc<Secret>>) -> anyhow::Result<Option<Secrets>> {
-        let Setup { config, node } = setup;
+        let Setup { config, node, .. } = setup;
         if let Some(reach) = &self.reach
             && let Some(file) = config.files_for_proofs().into_iter().find(|file| !reach.covers(file))
         {

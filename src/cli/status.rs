@@ -145,6 +145,7 @@ pub(super) fn from_kernel(file: &Path, config: &Config, no_answer: NoAnswer) -> 
     let evidence = Evidence {
         now: UnixTime::from(SystemTime::now()),
         config,
+        config_id: &config.config_id(),
         node,
         secret_id: secret_id.as_ref().ok().and_then(Option::as_deref),
         present: &present,

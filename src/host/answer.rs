@@ -122,7 +122,7 @@ impl Host {
         let present = system.here()?.present;
         let facts = system.facts(&self.setup)?;
         let mut found = Vec::new();
-        let Setup { config, node } = &self.setup;
+        let Setup { config, node, .. } = &self.setup;
         if self.protection != Protection::Off {
             found = facts.problems;
             found.extend_from_slice(self.ways.problems());
@@ -135,6 +135,7 @@ impl Host {
         let evidence = Evidence {
             now: wall,
             config,
+            config_id: self.setup.config_id(),
             node,
             secret_id: secret_id.as_deref(),
             present: &present,

@@ -59,7 +59,7 @@ impl Start {
             let own = own.as_ref().map_err(|words| anyhow!("{words}"))?;
             let config = config.after_end(saved.ppks_required_since);
             let node = config.whoami(own, named.as_deref(), saved.node.as_ref())?.clone();
-            Ok(Setup { config, node })
+            Ok(Setup::new(config, node))
         };
         let setup = match who(config) {
             Ok(setup) => setup,

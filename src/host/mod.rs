@@ -336,7 +336,7 @@ impl Host {
                 self.looks.want();
             }
             if let Some(strangers) = core.poll_strangers() {
-                let Setup { config, node } = &self.setup;
+                let Setup { config, node, .. } = &self.setup;
                 let (pairs, exempt) = (config.pairs(node), Exemptions::of(config, Some(node)));
                 self.strangers
                     .note(strangers::problems(strangers, Ground { pairs: &pairs, exempt: &exempt }));

@@ -197,6 +197,7 @@ impl Host {
             "PPKs are required from now on: ppk.optional_until ({end}) has come, as it is {wall} by the clock of this \
              host. If the clock is wrong, set it, and give all hosts a later day"
         );
+        // Its hash stays the same.
         self.setup.config = self.setup.config.clone().at(wall);
         if let Some(secrets) = &mut self.secrets {
             secrets.require_ppks(&self.setup.config, &self.setup.node);

@@ -40,6 +40,7 @@ pub struct Setup {
     pub config: Config,
     /// The node that this host is.
     pub node: Node,
+    config_id: String,
 }
 
 /// What the files hold that a configuration names for proofs. The default is nothing.
@@ -54,6 +55,18 @@ pub struct Secrets {
 }
 
 impl Setup {
+    /// This configuration, in which this host is `node`.
+    pub fn new(config: Config, node: Node) -> Self {
+        // Who looks wants it each time, and with many nodes it takes long.
+        let config_id = config.config_id();
+        Self { config, node, config_id }
+    }
+
+    /// The hash of the configuration.
+    pub fn config_id(&self) -> &str {
+        &self.config_id
+    }
+
     /// What an agent that goes by this one goes by after `config`, on a host that has the addresses `own` and that its
     /// environment calls `named`.
     ///
@@ -71,7 +84,7 @@ impl Setup {
             "this host is {name} in the file and was {before}: stop the agent (SIGTERM, protection stays in place) and \
              start it again"
         );
-        Ok(Self { config, node })
+        Ok(Self::new(config, node))
     }
 
     /// What the core has to know.
@@ -118,7 +131,7 @@ impl Setup {
 
     /// What the peers are told of this host.
     pub fn about(&self, secrets: &Secrets) -> About {
-        About::of(&self.config, secrets.current.as_deref(), secrets.previous.as_deref())
+        About::of((&self.config, &self.config_id), secrets.current.as_deref(), secrets.previous.as_deref())
     }
 
     /// The files that this was read from, if the configuration is in `path`.

@@ -52,14 +52,14 @@ pub struct About {
 }
 
 impl About {
-    /// What a host with `config` and these secrets tells.
-    pub fn of(config: &Config, secret: Option<&Secret>, previous: Option<&Secret>) -> Self {
-        let id = |secret: &Secret| secret.id().to_string();
+    /// What a host with that configuration, whose hash is the second, and these secrets tells.
+    pub fn of((config, id): (&Config, &str), secret: Option<&Secret>, previous: Option<&Secret>) -> Self {
+        let id_of = |secret: &Secret| secret.id().to_string();
         Self {
             version: VERSION.to_owned(),
-            config_id: config.config_id(),
-            secret_id: secret.map(id),
-            previous_id: previous.map(id),
+            config_id: id.to_owned(),
+            secret_id: secret.map(id_of),
+            previous_id: previous.map(id_of),
             exempt: Some(config.protection.exempt.iter().map(told).collect()),
             sizes: true,
             proves: true,
@@ -203,7 +203,7 @@ mod tests {
         let file = format!(
             "cluster = \"c\"\n[protection]\nexempt = [{{ port = \"tcp/22\", served_by = {names:?} }}]\n{nodes}"
         );
-        let said = About::of(&Config::parse(&file, "file").unwrap(), None, None);
+        let said = About::of((&Config::parse(&file, "file").unwrap(), ""), None, None);
         let heard = About::from_bytes(&said.to_bytes()).unwrap();
         assert_eq!(heard.exempt.as_deref(), Some(["tcp/22".to_owned()].as_slice()));
         assert_eq!(said.cut_by(&about(&[])), ["tcp/22"]);

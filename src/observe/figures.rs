@@ -154,7 +154,7 @@ impl Figures {
             version: VERSION.to_owned(),
             cluster: config.cluster.clone(),
             node: Some(node.name.clone()),
-            config_id: config.config_id(),
+            config_id: evidence.config_id.to_owned(),
             secret_id: evidence.secret_id.map(str::to_owned),
             mode: config.protection.mode,
             protection: outlook.protection,

@@ -153,7 +153,7 @@ impl World {
         }
         let config = self.config(at);
         let node = config.node_named(name(at).as_str()).expect("it is listed").clone();
-        Setup { config, node }
+        Setup::new(config, node)
     }
 
     /// What it proves itself with.

@@ -93,11 +93,11 @@ impl World {
         };
         let config = config.expect("it is a configuration");
         let node = config.node_named(config.node.as_ref()?.as_str())?.clone();
-        Some(Setup { config, node })
+        Some(Setup::new(config, node))
     }
 
     pub(super) fn member_secrets(&self, at: usize) -> Option<Secrets> {
-        let Setup { config, node } = self.member_setup(at)?;
+        let Setup { config, node, .. } = self.member_setup(at)?;
         let wrapped = config.secret.wrapped.as_ref();
         let root = wrapped.map(|it| opened(None, &it.key, it).expect("its key has wrapped it"));
         let root = root.map(|secret| Arc::new(Secret::new(secret)));

@@ -20,6 +20,8 @@ pub struct Evidence<'a> {
     pub now: UnixTime,
     /// The file.
     pub config: &'a Config,
+    /// Its hash.
+    pub config_id: &'a str,
     /// Which node of it this host is.
     pub node: &'a Node,
     /// The fingerprint of the secret; `None` where it cannot be read.
@@ -80,7 +82,7 @@ pub fn status(evidence: Evidence<'_>, found: impl IntoIterator<Item = Problem>) 
         protection,
         try_ends_in_s: evidence.trial_left().map(seconds_until),
         mode: config.protection.mode,
-        config_id: config.config_id(),
+        config_id: evidence.config_id.to_owned(),
         secret_id: evidence.secret_id.map(str::to_owned),
         kms: agent.snapshot().and_then(|snapshot| snapshot.kms.clone()),
         kms_audit: agent.snapshot().and_then(|snapshot| snapshot.kms_audit.clone()),

@@ -119,6 +119,7 @@ fn with_evidence<T>(
     tell(&Evidence {
         now: NOW,
         config: &config,
+        config_id: &config.config_id(),
         node: &config.nodes[0],
         secret_id: Some("91c2"),
         present: &present,
