@@ -76,7 +76,6 @@ impl Core {
         scrutiny: Scrutiny,
     ) -> PairSnapshot<'a> {
         let time = |at: Instant| wall.before(now.saturating_duration_since(at));
-        let summary = self.engine().summary(pair);
         let rekey = |(in_spi, id)| {
             let due = self.engine().rekey_at(pair, in_spi)?;
             Some((id, due.saturating_duration_since(now)))
@@ -96,9 +95,9 @@ impl Core {
                 ike: silence.last_heard_ike().map(time),
                 silent: silence.is_silent(now),
             }),
-            notice: summary.and_then(|summary| {
-                let left = summary.notice?.saturating_duration_since(now);
-                Some((left, summary.unproven.map(|failure| explain::words(&failure.reason))))
+            notice: self.engine().notice(pair).map(|(end, failure)| {
+                let words = failure.map(|failure| explain::words(&failure.reason));
+                (end.saturating_duration_since(now), words)
             }),
             narrow: self.narrow(pair),
             reminded_after: self.reminded_after(pair),

@@ -3,8 +3,10 @@
 use std::time::Instant;
 
 use super::Engine;
+use super::keep::Keep;
 use crate::identity::{AuthMethod, PpkUse, SecretId};
-use crate::ike::{Counters, PairSummary, UnlistedInitiator};
+use crate::ike::session::established::Established;
+use crate::ike::{Counters, Failure, PairSummary, UnlistedInitiator};
 use crate::types::{Bounds, IkeProposal, KeyExchange, Method, NodeName, Pair, Spi};
 
 impl Engine {
@@ -73,22 +75,30 @@ impl Engine {
     /// How a pair stands; `None` for one that is not kept.
     pub fn summary(&self, pair: Pair) -> Option<PairSummary> {
         let keep = self.pairs.get(&pair.into())?;
-        let sessions: Vec<_> = keep
-            .sessions
-            .iter()
-            .filter_map(|key| self.established(*key))
-            .filter(|session| !session.is_closing())
-            .collect();
+        let sessions: Vec<_> = self.open_sessions(keep).collect();
         Some(PairSummary {
             posture: keep.posture,
             established: !sessions.is_empty(),
             foreign: sessions.last().is_some_and(|session| session.is_foreign()),
             sessions: sessions.len(),
             children: sessions.iter().map(|session| session.children()).sum(),
-            notice: sessions.iter().map(|session| session.notice()).min().flatten(),
+            notice: self.notice(pair).map(|(end, _)| end),
             unproven: keep.unproven.clone(),
             last_failure: keep.last_failure.as_ref().map(|(_, failure)| failure.clone()),
         })
+    }
+
+    /// When the keys of a pair end because what they rest on is no longer taken, and why no others came, where an attempt has
+    /// failed.
+    pub fn notice(&self, pair: Pair) -> Option<(Instant, Option<&Failure>)> {
+        let keep = self.pairs.get(&pair.into())?;
+        let end = self.open_sessions(keep).map(|session| session.notice()).min().flatten()?;
+        Some((end, keep.unproven.as_ref()))
+    }
+
+    fn open_sessions<'a>(&'a self, keep: &'a Keep) -> impl Iterator<Item = &'a Established> {
+        let sessions = keep.sessions.iter().filter_map(|key| self.established(*key));
+        sessions.filter(|session| !session.is_closing())
     }
 
     /// Goes on counting from there.
