@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::{Watch, at, freeze};
+use crate::lab::agent::{CONFIG, SECRETS, hostseal};
 use crate::lab::prometheus::ShownPart;
 use crate::lab::{Lab, exporter};
 use crate::scenarios::kms::{order, wrapped_pair};
 
+/// Where the PPK is.
+const PPK: &str = "/etc/hostseal/ppk";
 /// What becomes of a pair whose one end may not make keys any more.
 const OF_THE_PAIR: [&str; 5] = ["Blocked", "Silent", "Negotiating", "KeysNotRenewed", "Problem"];
 
@@ -25,6 +28,21 @@ pub(super) fn all(lab: &mut Lab) -> Result<BTreeSet<String>> {
         &["Problem"],
         || freeze(&a, true),
         || freeze(&a, false),
+    )?;
+    let file = a.read(CONFIG)?;
+    let reload = |file: &str| {
+        a.write(CONFIG, file, 0o644)?;
+        hostseal(&a, "reload")?.expect_code(0).map(drop)
+    };
+    watch.deserves(
+        "a PPK is introduced, and the other end does not have it",
+        [at("KeyMoveUnfinished", &a)],
+        &["ConfigDiffers"],
+        || {
+            a.write(PPK, &format!("{}\n", SECRETS[1]), 0o600)?;
+            reload(&format!("{file}[ppk]\nid = \"ours-1\"\nfile = \"{PPK}\"\nrequired = false\n"))
+        },
+        || reload(&file),
     )?;
     watch.deserves(
         "the KMS says nothing that can be used",
