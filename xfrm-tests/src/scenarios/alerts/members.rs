@@ -77,7 +77,7 @@ impl<'l> Members<'l> {
             &[],
             || {
                 kill_agent(c)?;
-                let rotated = hostseal(a, "rotate --no-wait")?;
+                let rotated = hostseal(a, "rotate --partial --no-wait")?;
                 ensure!(matches!(rotated.code, 0 | 6), "{rotated:?}");
                 Ok(())
             },
