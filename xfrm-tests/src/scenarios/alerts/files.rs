@@ -192,14 +192,15 @@ impl<'l> Files<'l> {
         self.watch.deserves("there is a hole", [at("Problem", a)], &["Clear"], || hole("1"), || hole("0"))
     }
 
-    /// Nothing passes between a and b, and each goes on talking.
+    /// Nothing passes between a and b, and each goes on talking. Whoever hears nothing tries to agree new keys, and cannot
+    /// (`keys_not_renewed`).
     fn peer_falls_silent(&self) -> Result<()> {
         let [a, b, _] = &self.members;
         let _talks = [talk(a, b)?, talk(b, a)?];
         self.watch.deserves(
             "peers fall silent",
             [at("Silent", a), at("Silent", b)],
-            &[],
+            &["Problem"],
             || {
                 let of = |end: &str| format!("protocol ip flower {end}_ip {}", b.v4());
                 self.lab.wire().drop_matching(a, Toward::Wire, &of("dst"))?;
