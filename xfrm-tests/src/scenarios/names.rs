@@ -19,7 +19,10 @@ use crate::tests::Test;
 pub(super) const ALL: &[Test] = &[
     Test::new("names::esp_in_another_members_name_is_refused", 3, |lab| refused(lab, "never")),
     Test::new("names::esp_in_udp_in_another_members_name_is_refused", 3, |lab| refused(lab, "always")),
-    Test::new("names::sas_of_an_older_agent_are_replaced", 3, older_sas_are_replaced),
+    Test::new("names::sas_of_an_older_agent_are_replaced", 3, |lab| older_sas_are_replaced(lab, "never")),
+    Test::new("names::sas_in_udp_of_an_older_agent_are_replaced", 3, |lab| {
+        older_sas_are_replaced(lab, "always")
+    }),
 ];
 
 /// A protocol for experiments (RFC 3692). Nothing in it covers the addresses, as in VXLAN's UDP without a checksum: what
@@ -28,16 +31,24 @@ const PROTOCOL: i32 = 253;
 /// How many packets an attack sends.
 const PACKETS: u64 = 20;
 
-/// a is the victim, b attacks it in the name of c: without a key from the path, and as a member with its own keys.
 fn refused(lab: &mut Lab, encapsulation: &str) -> Result<()> {
-    let [a, b, c] = lab.all();
+    seal_in(lab, encapsulation)?;
+    ensure_refused(lab)
+}
+
+fn seal_in(lab: &Lab, encapsulation: &str) -> Result<()> {
     let cluster = Cluster::of(lab.hosts()).with("esp", &format!("encapsulation = \"{encapsulation}\""));
-    seal_all(&cluster, lab.hosts())?;
+    seal_all(&cluster, lab.hosts())
+}
+
+/// a is the victim, b attacks it in the name of c: without a key from the path, and as a member with its own keys.
+fn ensure_refused(lab: &Lab) -> Result<()> {
+    let [a, b, c] = lab.all();
     for family in FAMILIES {
         let service = Service::start(&a, family)?;
         service.hears(&b, b.address(family))?;
         let before = mismatches(&a)?;
-        lab.wire().rename(&b, [&a, &c].map(|host| host.address(family)), b.address(family))?;
+        rename(lab, family)?;
         send(&b, b.address(family), a.address(family))?;
         service.has_refused(&a, before, c.address(family))?;
         lab.wire().pass_all(&b)?;
@@ -55,22 +66,26 @@ fn refused(lab: &mut Lab, encapsulation: &str) -> Result<()> {
     Ok(())
 }
 
+/// Has what b sends to a pass for c's on its way.
+fn rename(lab: &Lab, family: Family) -> Result<()> {
+    let [a, b, c] = lab.all();
+    lab.wire().rename(&b, [&a, &c].map(|host| host.address(family)), b.address(family))
+}
+
 /// SAs as an agent made them that knew nothing of selectors: they take what the new ones refuse, until the next agent
 /// has replaced them, at once and under traffic.
-fn older_sas_are_replaced(lab: &mut Lab) -> Result<()> {
+fn older_sas_are_replaced(lab: &mut Lab, encapsulation: &str) -> Result<()> {
     let [a, b, c] = lab.all();
-    seal_all(&Cluster::of(lab.hosts()), lab.hosts())?;
+    seal_in(lab, encapsulation)?;
     kill_agent(&a)?;
     unbind_inbound(&a)?;
-    let [at_b, at_c] = [&b, &c].map(|host| host.address(Family::V4));
-    let rename = || lab.wire().rename(&b, [a.address(Family::V4), at_c], at_b);
-    {
+    for family in FAMILIES {
         // The attack as it was, to know that it would work.
-        let service = Service::start(&a, Family::V4)?;
-        rename()?;
-        send(&b, at_b, a.address(Family::V4))?;
+        let service = Service::start(&a, family)?;
+        rename(lab, family)?;
+        send(&b, b.address(family), a.address(family))?;
         until("the service hears c", Duration::from_secs(5), || {
-            let heard = service.heard(at_c);
+            let heard = service.heard(c.address(family));
             ensure!(heard > 0, "{heard} packets");
             Ok::<_, anyhow::Error>(())
         })?;
@@ -87,11 +102,7 @@ fn older_sas_are_replaced(lab: &mut Lab) -> Result<()> {
     traffic.ensure_complete()?;
     let states = a.run("ip xfrm state")?;
     ensure!(!states.contains("sel src 0.0.0.0/0") && !states.contains("sel src ::/0"), "{states}");
-    let service = Service::start(&a, Family::V4)?;
-    let before = mismatches(&a)?;
-    rename()?;
-    send(&b, at_b, a.address(Family::V4))?;
-    service.has_refused(&a, before, at_c)
+    ensure_refused(lab)
 }
 
 /// A service that notes whom it hears.
