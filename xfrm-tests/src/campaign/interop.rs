@@ -10,6 +10,7 @@ use crate::lab::session::Show;
 use crate::lab::{Implementation, Lab, Release};
 use crate::scenarios::interop::course::{Auth, Course, Way};
 use crate::scenarios::interop::event::{EVENTS, Event};
+use crate::scenarios::interop::ppk;
 use crate::scenarios::strongswan::Role;
 
 const STABLE: Implementation = Implementation::Strongswan(Release::Stable);
@@ -17,9 +18,11 @@ const TESTING: Implementation = Implementation::Strongswan(Release::Testing);
 const LIBRESWAN: Implementation = Implementation::Libreswan;
 const ROLES: [Role; 2] = [Role::Initiator, Role::Responder];
 const AUTHS: [Auth; 4] = [Auth::Secret, Auth::Ed25519, Auth::Ecdsa, Auth::Certificates];
-const WAYS: [Way; 6] = [Way::NoEsn, Way::Ipv6, Way::InUdp, Way::Ppk, Way::PpkOptional, Way::PpkUnknown];
+const WAYS: [Way; 7] =
+    [Way::NoEsn, Way::Ipv6, Way::InUdp, Way::Ppk, Way::PpkOptional, Way::PpkUnknown, Way::PpkDiffers];
 /// RFC 9867.
-const EARLY_PPKS: [Way; 3] = [Way::EarlyPpk, Way::EarlyPpkOptional, Way::EarlyPpkUnknown];
+const EARLY_PPKS: [Way; 4] =
+    [Way::EarlyPpk, Way::EarlyPpkOptional, Way::EarlyPpkUnknown, Way::EarlyPpkDiffers];
 /// What every peer has.
 const PROPOSALS: [&str; 3] =
     ["aes256gcm16-prfsha384-x25519", "aes128gcm16-prfsha256-ecp256", "aes256-sha256-ecp384"];
@@ -90,6 +93,13 @@ pub fn show(show: &Show) -> Result<i32> {
 /// Goes through a course and prints its line, a cell for each event; adds the cells to `cells`.
 fn go(course: Course, cells: &mut usize) -> Result<()> {
     let lab = Lab::new(2)?;
+    if matches!(course.way, Way::PpkDiffers | Way::EarlyPpkDiffers) {
+        print!("| {course} |");
+        let codes = ppk::differs(&lab, course).inspect_err(|_| print!(" FAILED |"))?;
+        *cells += codes.len();
+        print!(" none, another key, another name: {} |", codes.join(", "));
+        return Ok(());
+    }
     let mut ends = course.prepare(&lab)?;
     print!("| {} | {} |", ends.peer.version()?, course.words());
     for event in EVENTS {

@@ -67,6 +67,10 @@ pub enum Way {
     EarlyPpkOptional,
     /// As [`Way::PpkUnknown`], likewise.
     EarlyPpkUnknown,
+    /// None, or another one, in the place of the PPK that we require, one after the other.
+    PpkDiffers,
+    /// The same, likewise.
+    EarlyPpkDiffers,
 }
 
 impl Way {
@@ -77,16 +81,19 @@ impl Way {
 
     /// Whether the peer is to have it there before IKE_AUTH.
     pub fn is_early(self) -> bool {
-        matches!(self, Self::EarlyPpk | Self::EarlyPpkOptional | Self::EarlyPpkUnknown)
+        matches!(
+            self,
+            Self::EarlyPpk | Self::EarlyPpkOptional | Self::EarlyPpkUnknown | Self::EarlyPpkDiffers
+        )
     }
 }
 
 /// Where hostseal has its PPK.
 pub const PPK: &str = "/etc/hostseal/ppk";
 /// What both ends call it.
-const PPK_ID: &str = "lab-1";
+pub(super) const PPK_ID: &str = "lab-1";
 /// What the other end calls one that we do not know.
-const OTHER_PPK_ID: &str = "lab-2";
+pub(super) const OTHER_PPK_ID: &str = "lab-2";
 
 /// Gives hostseal on `host` a PPK, and has its file say so.
 ///
@@ -145,6 +152,8 @@ impl Course {
             Way::EarlyPpk => "PPK, early",
             Way::EarlyPpkOptional => "PPK, early, optional",
             Way::EarlyPpkUnknown => "PPK, early, unknown",
+            Way::PpkDiffers => "PPK, differs",
+            Way::EarlyPpkDiffers => "PPK, early, differs",
         };
         format!("{peer} | {auth} | {} | {way}", self.proposals)
     }
@@ -178,7 +187,7 @@ impl Course {
     }
 
     /// The PPKs that we and the peer have, where they have some.
-    fn ppks(self) -> Option<[PpkOfEnd; 2]> {
+    pub(super) fn ppks(self) -> Option<[PpkOfEnd; 2]> {
         let ppk = |id: &str, key: Option<&str>| PpkOfEnd {
             id: id.to_owned(),
             key: key.map(str::to_owned),
