@@ -1,6 +1,7 @@
 //! Descriptors: how many this process may have, and whether they are enough for what it has to open.
 
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
@@ -12,6 +13,37 @@ const OF_AN_ADDRESS: rlim_t = 3;
 /// For everything else, most of it open for a moment: files that are read and written, questions to the kernel,
 /// everybody who may ask over the control socket.
 const OTHERS: rlim_t = 32 + (Door::Root.connections() + Door::Onlookers(None).connections()) as rlim_t;
+
+/// What one write opens at most at a time: files, what takes their place, and their directories.
+const SET_ASIDE: usize = 4;
+
+/// Descriptors that stand for nothing but the room that they take: what matters finds room even where this process has
+/// used up all others.
+pub(super) struct Reserve(Vec<OwnedFd>);
+
+impl Reserve {
+    /// Takes them, or as many as there are.
+    pub(super) fn new() -> Self {
+        let mut reserve = Self(Vec::with_capacity(SET_ASIDE));
+        reserve.fill();
+        reserve
+    }
+
+    /// Does what matters with the room that they take, and takes them again.
+    pub(super) fn lend<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        self.0.clear();
+        let done = work();
+        self.fill();
+        done
+    }
+
+    fn fill(&mut self) {
+        while self.0.len() < SET_ASIDE {
+            let Ok(descriptor) = io::stderr().as_fd().try_clone_to_owned() else { return };
+            self.0.push(descriptor);
+        }
+    }
+}
 
 /// Takes as many as the system lets this process have.
 ///

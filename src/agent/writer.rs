@@ -1,4 +1,5 @@
-//! A thread that does beside the loop what takes its time, so that a slow disk keeps nobody waiting.
+//! A thread that does beside the loop what takes its time, so that a slow disk keeps nobody waiting. It has descriptors
+//! set aside for that.
 
 use std::io;
 use std::sync::Arc;
@@ -6,6 +7,8 @@ use std::sync::mpsc::{Receiver, RecvError, Sender, channel};
 use std::thread;
 
 use tokio::sync::Notify;
+
+use super::descriptors::Reserve;
 
 /// What the thread's calls need: its memory is locked.
 const STACK: usize = 256 << 10;
@@ -31,10 +34,11 @@ impl<T: Send + 'static> Writer<T> {
         let woken = Arc::new(Notify::new());
         let wakes = Arc::clone(&woken);
         let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK);
+        let mut reserve = Reserve::new();
         thread.spawn(move || {
             for job in todo {
                 slow_down();
-                if done.send(job()).is_err() {
+                if done.send(reserve.lend(job)).is_err() {
                     return;
                 }
                 wakes.notify_one();
