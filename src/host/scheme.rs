@@ -24,6 +24,8 @@ pub struct Scheme {
     pub blocked: BTreeSet<Pair>,
     /// Those that get no keys for now, and are blocked where they were sealed.
     pub withheld: BTreeSet<Pair>,
+    /// What this host is called.
+    pub name: NodeName,
     /// The nodes of the other hosts' addresses.
     pub nodes: BTreeMap<IpAddr, NodeName>,
     /// What stays in the clear.
@@ -66,6 +68,7 @@ impl Scheme {
             pairs: named.iter().map(|(_, pair)| *pair).chain(keyless).collect(),
             blocked: blocked.into_iter().collect(),
             withheld,
+            name: node.name.clone(),
             nodes: named.into_iter().map(|(name, pair)| (pair.remote, name)).collect(),
             exemptions: Exemptions::of(config, Some(node)),
             replay_window: config.esp.replay_window,

@@ -18,18 +18,54 @@ use crate::ike::reason::{
 };
 use crate::types::Method;
 
-/// What `reason` means to the operator.
+/// The two hosts that words are about.
+#[derive(Debug, Clone, Copy)]
+pub enum Ends<'a> {
+    /// It is not known what they are called.
+    Unnamed,
+    /// What this host and its peer are called.
+    Named {
+        /// This host.
+        own: &'a str,
+        /// Its peer.
+        peer: &'a str,
+    },
+}
+
+impl Ends<'_> {
+    fn peer(self) -> String {
+        match self {
+            Ends::Unnamed => "the peer".to_owned(),
+            Ends::Named { peer, .. } => peer.to_owned(),
+        }
+    }
+
+    /// The command that shows how the peer sees it, and where to run it.
+    fn status_there(self) -> String {
+        match self {
+            Ends::Unnamed => "run `hostseal status` there".to_owned(),
+            Ends::Named { own, peer } => format!("run `hostseal status {own}` on {peer}"),
+        }
+    }
+}
+
+/// What `reason` means to the operator, where it is not known what the hosts are called.
 pub fn words(reason: &Reason) -> String {
+    words_between(reason, Ends::Unnamed)
+}
+
+/// What `reason` means to the operator of one of these hosts.
+pub fn words_between(reason: &Reason, ends: Ends<'_>) -> String {
     match reason {
         Reason::BadMessage(what) => format!("malformed message: {}", malformed(*what)),
         Reason::Misbehaved(how) => format!("the peer broke the protocol: {}", misbehaved(*how)),
         Reason::Incompatible(what) => incompatible(what),
         Reason::BadTicket(why) => format!("the peer's ticket is rejected: {}", bad_ticket(*why)),
         Reason::BadProof(why) => format!("authentication failed: {}", unproven(why)),
-        Reason::BadPpk(why) => format!("authentication failed: {}", bad_ppk(why)),
+        Reason::BadPpk(why) => format!("authentication failed: {}", bad_ppk(why, ends)),
         Reason::Lapsed(why) => lapsed(*why),
         Reason::Declined(what) => declined(*what),
-        Reason::Refused(refusal) => refused(*refusal),
+        Reason::Refused(refusal) => refused(*refusal, ends),
         Reason::Unanswered(what) => unanswered(*what),
         Reason::Failed(what) => failed(*what).to_owned(),
     }
@@ -163,7 +199,8 @@ fn unproven(why: &BadProof) -> String {
     seen.to_owned()
 }
 
-fn bad_ppk(why: &BadPpk) -> String {
+fn bad_ppk(why: &BadPpk, ends: Ends<'_>) -> String {
+    let (peer, status_there) = (ends.peer(), ends.status_there());
     match why {
         BadPpk::Missing => {
             "the peer uses no PPK, and one is required here: give it the PPK too (`[ppk]`), or let hosts go \
@@ -189,13 +226,13 @@ fn bad_ppk(why: &BadPpk) -> String {
             self::unproven(unproven)
         ),
         BadPpk::Refused(id) => format!(
-            "the peer rejected our authentication, which was with PPK \"{id}\". Run `hostseal status` there for the \
-             reason: it does not know that PPK or has another key for it, or it expects another secret or key, or \
-             does not list this address (AUTHENTICATION_FAILED)"
+            "{peer} rejected our authentication with PPK \"{id}\". To see why, {status_there}: it does not know that PPK \
+             or has another key for it, or it expects another secret or key, or does not list this address \
+             (AUTHENTICATION_FAILED)"
         ),
         BadPpk::NoneTaken(ids) => format!(
-            "the peer takes no PPK of this host ({}): it does not know it, or has another key for it. Run `hostseal status` \
-             there for the reason (AUTHENTICATION_FAILED)",
+            "{peer} rejected all PPKs of this host ({}): it does not know them, or has other keys for them. To see why, \
+             {status_there} (AUTHENTICATION_FAILED)",
             ids.iter().map(|id| format!("\"{id}\"")).collect::<Vec<_>>().join(", ")
         ),
     }
@@ -243,22 +280,22 @@ fn name(refusal: Refusal) -> String {
     name.to_owned()
 }
 
-fn refused(refusal: Refusal) -> String {
-    let name = name(refusal);
+fn refused(refusal: Refusal, ends: Ends<'_>) -> String {
+    let (name, peer, status_there) = (name(refusal), ends.peer(), ends.status_there());
     match refusal {
         Refusal::Authentication => format!(
-            "authentication failed: the peer rejected our authentication. Run `hostseal status` there for the \
-             reason: another secret or key than it expects, or an address that it does not list ({name})"
+            "{peer} rejected our authentication. To see why, {status_there}: it expects another secret or key, or does \
+             not list this address ({name})"
         ),
         Refusal::Proposals => format!(
-            "the peer refused our proposals. Compare what `hostseal config check` prints on both hosts, or run \
-             `hostseal status` there ({name})"
+            "{peer} refused our proposals. Compare what `hostseal config check` prints on both hosts, or {status_there} \
+             ({name})"
         ),
         Refusal::Ticket => format!(
-            "the peer rejected keys derived from the secret: it has another secret (compare `hostseal secret \
+            "{peer} rejected keys derived from the secret: it has another secret (compare `hostseal secret \
              id` on both hosts), another cluster or address for this host, or no \"derived\" in keying.accept ({name})"
         ),
-        Refusal::Selectors => format!("the peer has other addresses for this pair ({name})"),
+        Refusal::Selectors => format!("{peer} has other addresses for this pair ({name})"),
         Refusal::CriticalPayload
         | Refusal::Syntax
         | Refusal::PublicValue
@@ -266,7 +303,7 @@ fn refused(refusal: Refusal) -> String {
         | Refusal::Temporary
         | Refusal::NoSuchChild
         | Refusal::NoExchange
-        | Refusal::Other(_) => format!("the peer answered {name}"),
+        | Refusal::Other(_) => format!("{peer} answered {name}"),
     }
 }
 

@@ -58,6 +58,6 @@ impl Core {
 }
 
 /// The name of the host at the other end, or its address.
-fn node(scheme: &Scheme, pair: Pair) -> String {
+pub(super) fn node(scheme: &Scheme, pair: Pair) -> String {
     scheme.nodes.get(&pair.remote).map_or_else(|| pair.remote.to_string(), ToString::to_string)
 }

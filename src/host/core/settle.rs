@@ -86,7 +86,7 @@ impl Core {
         let (kind, hearsay) = (explain::kind(failure.code()), failure.hearsay);
         let cause = unsent.map(Cause::Unsent).or_else(|| self.cause_of_farewell(pair).filter(|_| silent));
         let cause = cause.unwrap_or(Cause::Exchange(failure.reason));
-        let (code, words) = (cause.code(), cause.words());
+        let (code, words) = (cause.code(), self.words(pair, &cause));
         let heeded = |machine: &PairMachine| !hint || machine.row_state() != RowState::Protected;
         let heeded = self.pairs.get(pair).is_some_and(heeded);
         let is_news = !heeded || self.fail(now, pair, cause);

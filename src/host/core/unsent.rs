@@ -30,7 +30,7 @@ impl Core {
             }
             let protected = self.pairs.get(pair).is_some_and(|it| it.row_state() == RowState::Protected);
             let cause = Cause::Unsent(unsent);
-            let words = cause.words();
+            let words = self.words(pair, &cause);
             if !protected && self.fail(now, pair, cause) {
                 self.line(pair).warn(&words);
             }

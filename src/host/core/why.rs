@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Core, Unsent};
+use super::{Core, Unsent, line};
 use crate::ike::FailureCode;
 use crate::ike::reason::{BadPpk, Reason};
-use crate::observe::explain;
+use crate::observe::explain::{self, Ends};
 use crate::protect::PairMachine;
 use crate::protect::reason::PairReason;
 use crate::types::{Pair, ReasonCode};
@@ -52,9 +52,10 @@ impl Cause {
         }
     }
 
-    pub(super) fn words(&self) -> String {
+    /// In words about these hosts.
+    fn words(&self, ends: Ends<'_>) -> String {
         match self {
-            Cause::Exchange(reason) => explain::words(reason),
+            Cause::Exchange(reason) => explain::words_between(reason, ends),
             Cause::Withheld(why) => why.words.to_string(),
             Cause::PeerCutOff(words) => words.clone(),
             Cause::Unsent(Unsent { local, remote, why }) => explain::unsent(local.ip(), *remote, why),
@@ -73,8 +74,14 @@ impl Core {
         machine.unrenewed().map(|reason| self.told(machine.pair(), reason))
     }
 
+    /// Why keys of a pair could not be agreed, in words.
+    pub(super) fn words(&self, pair: Pair, cause: &Cause) -> String {
+        let (own, peer) = (self.scheme.name.as_str(), line::node(&self.scheme, pair));
+        cause.words(Ends::Named { own, peer: &peer })
+    }
+
     fn told(&self, pair: Pair, reason: &PairReason) -> ToldReason {
-        let of_keys = || self.causes.get(&pair).map(Cause::words).unwrap_or_default();
+        let of_keys = || self.causes.get(&pair).map(|cause| self.words(pair, cause)).unwrap_or_default();
         (reason.code(), explain::of_pair(pair, reason).unwrap_or_else(of_keys))
     }
 }

@@ -237,8 +237,8 @@ fn all() -> Vec<(Reason, &'static str)> {
         ),
         (
             BadPpk::NoneTaken(vec!["one".to_owned(), "two".to_owned()]).into(),
-            "authentication failed: the peer takes no PPK of this host (\"one\", \"two\"): it does not know it, or has another \
-             key for it. Run `hostseal status` there for the reason (AUTHENTICATION_FAILED)",
+            "authentication failed: the peer rejected all PPKs of this host (\"one\", \"two\"): it does not know them, or has \
+             other keys for them. To see why, run `hostseal status` there (AUTHENTICATION_FAILED)",
         ),
         (
             BadPpk::Wrong("one".to_owned(), BadProof::Secret).into(),
@@ -247,9 +247,9 @@ fn all() -> Vec<(Reason, &'static str)> {
         ),
         (
             BadPpk::Refused("one".to_owned()).into(),
-            "authentication failed: the peer rejected our authentication, which was with PPK \"one\". Run `hostseal status` \
-             there for the reason: it does not know that PPK or has another key for it, or it expects another secret or \
-             key, or does not list this address (AUTHENTICATION_FAILED)",
+            "authentication failed: the peer rejected our authentication with PPK \"one\". To see why, run `hostseal status` \
+             there: it does not know that PPK or has another key for it, or it expects another secret or key, or does not \
+             list this address (AUTHENTICATION_FAILED)",
         ),
         (Lapsed::NotAccepted.into(), "the peer's proof is no longer accepted, and it has shown no other"),
         (
@@ -277,8 +277,8 @@ fn all() -> Vec<(Reason, &'static str)> {
         (Refusal::PublicValue.into(), "the peer answered INVALID_KE_PAYLOAD"),
         (
             Refusal::Authentication.into(),
-            "authentication failed: the peer rejected our authentication. Run `hostseal status` there for the reason: \
-             another secret or key than it expects, or an address that it does not list (AUTHENTICATION_FAILED)",
+            "the peer rejected our authentication. To see why, run `hostseal status` there: it expects another secret or \
+             key, or does not list this address (AUTHENTICATION_FAILED)",
         ),
         (Refusal::ChildrenMost.into(), "the peer answered NO_ADDITIONAL_SAS"),
         (Refusal::Selectors.into(), "the peer has other addresses for this pair (TS_UNACCEPTABLE)"),
@@ -477,4 +477,20 @@ proptest! {
             prop_assert!(told.len() < 1200 && told.is_ascii() && !told.contains('\n'), "{}", told);
         }
     }
+}
+
+#[test]
+fn hosts_are_called_by_their_names_where_they_are_known() {
+    let told = |reason: Reason| words_between(&reason, Ends::Named { own: "a", peer: "b" });
+    let refused = told(Refusal::Authentication.into());
+    assert!(
+        refused.starts_with("b rejected our authentication. To see why, run `hostseal status a` on b: "),
+        "{refused}"
+    );
+    assert!(told(Refusal::Proposals.into()).contains("or run `hostseal status a` on b (NO_PROPOSAL_CHOSEN)"));
+    let ppk = told(BadPpk::Refused("one".to_owned()).into());
+    assert!(
+        ppk.contains("b rejected our authentication with PPK \"one\". To see why, run `hostseal status a`"),
+        "{ppk}"
+    );
 }
