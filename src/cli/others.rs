@@ -6,8 +6,9 @@ use super::term::tell;
 use crate::config::{Config, Exemptions, Node};
 use crate::machine::{self, Network};
 use crate::observe::strangers::Ground;
-use crate::observe::{holes, strangers};
+use crate::observe::{default_blocks, holes, strangers};
 use crate::types::{Pair, Problem};
+use crate::xfrm::Tables;
 
 /// The IPsec of other software that concerns the pairs of this host.
 ///
@@ -16,7 +17,19 @@ use crate::types::{Pair, Problem};
 pub(super) fn problems(config: &Config, node: &Node) -> Result<Vec<Problem>, CommandError> {
     let pairs = config.pairs(node);
     let exempt = Exemptions::of(config, Some(node));
-    Ok(strangers::problems(&read_kernel()?.strangers, Ground { pairs: &pairs, exempt: &exempt }))
+    let mut found = strangers::problems(&read_kernel()?.strangers, Ground { pairs: &pairs, exempt: &exempt });
+    found.extend(dropped_by_default()?);
+    Ok(found)
+}
+
+/// Packets that this system drops as no policy matches them.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(super) fn dropped_by_default() -> Result<Option<Problem>, CommandError> {
+    let failed = |error| CommandError::io("asking for the kernel's default policy", &error);
+    let blocks = Tables::open().and_then(|mut tables| tables.default_blocks()).map_err(failed)?;
+    Ok(default_blocks::problem(blocks))
 }
 
 /// Interfaces that let packets past the policies.

@@ -140,6 +140,7 @@ pub(super) fn from_kernel(file: &Path, config: &Config, no_answer: NoAnswer) -> 
     if saved.protection != Protection::Off {
         found.extend(beside(config, node));
         found.extend(others::holes(config, node)?);
+        found.extend(others::dropped_by_default()?);
     }
     let boot = machine::boot().ok();
     let evidence = Evidence {

@@ -9,6 +9,7 @@ pub mod causes;
 pub mod cluster;
 pub mod cluster_figures;
 mod differs;
+pub mod default_blocks;
 pub mod doctor;
 pub mod exam;
 pub mod explain;

@@ -50,6 +50,17 @@ pub struct StrangerSa {
     pub reqid: u32,
 }
 
+/// Which packets a kernel drops that no policy matches: what `ip xfrm policy setdefault` says for all software.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DefaultBlocks {
+    /// Those to this host.
+    pub incoming: bool,
+    /// Those that it forwards.
+    pub forwarded: bool,
+    /// Those that leave it.
+    pub outgoing: bool,
+}
+
 /// All that a kernel holds of other software's IPsec, as far as packets of ours can meet it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Strangers {

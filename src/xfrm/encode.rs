@@ -2,12 +2,12 @@
 
 use netlink_packet_core::Emitable;
 use netlink_packet_xfrm::{
-    Address, Id, LifetimeConfig, ReplayEsn, Selector as WireSelector, UserPolicyId, UserPolicyInfo, UserSaId,
-    UserSaInfo, UserTemplate, XFRM_INF, XFRM_MODE_TRANSPORT, XFRM_MSG_DELPOLICY, XFRM_MSG_DELSA,
-    XFRM_MSG_GETPOLICY, XFRM_MSG_GETSA, XFRM_MSG_NEWPOLICY, XFRM_MSG_NEWSA, XFRM_MSG_UPDPOLICY,
-    XFRM_MSG_UPDSA, XFRM_POLICY_ALLOW, XFRM_POLICY_BLOCK, XFRM_POLICY_FWD, XFRM_POLICY_IN, XFRM_POLICY_OUT,
-    XFRM_USER_TEMPLATE_LEN, XFRMA_ALG_AEAD, XFRMA_ENCAP, XFRMA_MTIMER_THRESH, XFRMA_REPLAY_ESN_VAL,
-    XFRMA_TMPL,
+    Address, Id, LifetimeConfig, ReplayEsn, Selector as WireSelector, UserPolicyDefault, UserPolicyId,
+    UserPolicyInfo, UserSaId, UserSaInfo, UserTemplate, XFRM_INF, XFRM_MODE_TRANSPORT, XFRM_MSG_DELPOLICY,
+    XFRM_MSG_DELSA, XFRM_MSG_GETDEFAULT, XFRM_MSG_GETPOLICY, XFRM_MSG_GETSA, XFRM_MSG_NEWPOLICY,
+    XFRM_MSG_NEWSA, XFRM_MSG_UPDPOLICY, XFRM_MSG_UPDSA, XFRM_POLICY_ALLOW, XFRM_POLICY_BLOCK,
+    XFRM_POLICY_FWD, XFRM_POLICY_IN, XFRM_POLICY_OUT, XFRM_USER_TEMPLATE_LEN, XFRMA_ALG_AEAD, XFRMA_ENCAP,
+    XFRMA_MTIMER_THRESH, XFRMA_REPLAY_ESN_VAL, XFRMA_TMPL,
 };
 use zeroize::Zeroizing;
 
@@ -290,6 +290,11 @@ pub(super) fn template_bytes(template: &UserTemplate) -> [u8; XFRM_USER_TEMPLATE
 /// A request to report the policy at an index.
 pub(super) fn get_policy(batch: &mut Batch, of: PolicyDirection, index: u32) {
     batch.push(XFRM_MSG_GETPOLICY, 0, &policy_at(of, index), &[]);
+}
+
+/// A request to report what becomes of packets that no policy matches.
+pub(super) fn get_default(batch: &mut Batch) {
+    batch.push(XFRM_MSG_GETDEFAULT, 0, &UserPolicyDefault::default(), &[]);
 }
 
 /// A request to delete the policy at an index.

@@ -1,15 +1,15 @@
 //! Policies and SAs of other software, as far as packets of ours can meet them.
 
 use netlink_packet_xfrm::{
-    UserPolicyInfo, UserTemplate, XFRM_MODE_TRANSPORT, XFRM_POLICY_BLOCK, XFRM_POLICY_TYPE_MAIN,
-    XFRM_USER_POLICY_INFO_LEN, XFRM_USER_SA_INFO_LEN, XFRM_USER_TEMPLATE_LEN, XFRMA_IF_ID, XFRMA_MARK,
-    XFRMA_POLICY_TYPE, XFRMA_TMPL,
+    UserPolicyDefault, UserPolicyInfo, UserTemplate, XFRM_MODE_TRANSPORT, XFRM_POLICY_BLOCK,
+    XFRM_POLICY_TYPE_MAIN, XFRM_USER_POLICY_DEFAULT_LEN, XFRM_USER_POLICY_INFO_LEN, XFRM_USER_SA_INFO_LEN,
+    XFRM_USER_TEMPLATE_LEN, XFRM_USERPOLICY_BLOCK, XFRMA_IF_ID, XFRMA_MARK, XFRMA_POLICY_TYPE, XFRMA_TMPL,
 };
 
 use super::decode::{address_at, direction, field, selector};
 use super::encode::ESP;
 use super::wire::{Malformed, NetlinkMessage, u16_at, u32_at};
-use crate::types::stranger::{StrangerPolicy, StrangerSa, Verdict};
+use crate::types::stranger::{DefaultBlocks, StrangerPolicy, StrangerSa, Verdict};
 use crate::types::{Block, Family, PolicyId, SaId, Selector, Spi, ours};
 
 /// The policy of a report (NEWPOLICY), whoever's it is. `None` for what no packet of ours meets: sockets' own
@@ -54,6 +54,15 @@ fn verdict(templates: &[u8]) -> Verdict {
         Some(template) => Verdict::Transform { reqid: template.reqid },
         None => Verdict::Allow,
     }
+}
+
+/// What becomes of packets that no policy matches (GETDEFAULT).
+pub(super) fn default_blocks(message: NetlinkMessage<'_>) -> Result<DefaultBlocks, Malformed> {
+    let (said, _) = message.split(XFRM_USER_POLICY_DEFAULT_LEN)?;
+    let said = UserPolicyDefault::parse(said).map_err(|_| message.malformed())?;
+    let [incoming, forwarded, outgoing] =
+        [said.input, said.forward, said.output].map(|said| said == XFRM_USERPOLICY_BLOCK);
+    Ok(DefaultBlocks { incoming, forwarded, outgoing })
 }
 
 /// The transport-mode ESP SA of a report (NEWSA), `None` for one of ours and for any other.

@@ -13,7 +13,7 @@ use super::encode;
 use super::preflight::Features;
 use super::strangers;
 use super::wire::{Malformed, NetlinkMessage};
-use crate::types::stranger::{StrangerPolicy, Strangers};
+use crate::types::stranger::{DefaultBlocks, StrangerPolicy, Strangers};
 use crate::types::{
     KernelState, KeySource, Op, OpError, PolicyId, PolicyReading, SaId, SaReading, SaTable, ours,
 };
@@ -238,6 +238,17 @@ impl Tables {
             policies.extend(policy.map(|policy| (policy.id, policy)));
             Ok(())
         })
+    }
+
+    /// Which packets the kernel drops that no policy matches. Those before Linux 5.15 drop none.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub fn default_blocks(&mut self) -> io::Result<DefaultBlocks> {
+        encode::get_default(&mut self.connection.batch);
+        let mut said = Ok(DefaultBlocks::default());
+        self.connection.transact(|_, message| said = strangers::default_blocks(message))?;
+        said.map_err(io::Error::from)
     }
 
     /// Every object of ours: unlike [`Tables::read`] with the larval SAs that a template of ours made.

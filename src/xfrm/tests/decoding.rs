@@ -2,7 +2,7 @@ use super::golden;
 use super::*;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::types::stranger::Verdict;
+use crate::types::stranger::{DefaultBlocks, Verdict};
 use crate::types::{PolicyReading, SaReading, UnixTime};
 use crate::xfrm::statistics;
 use crate::xfrm::{decode, strangers};
@@ -138,6 +138,17 @@ fn a_short_message_is_malformed() {
             assert!(decode::policy(message).is_err(), "{length}");
         }
     }
+}
+
+#[test]
+fn the_default_says_what_is_dropped() {
+    let answer = hex(golden::DEFAULT);
+    let read = |length: usize| {
+        strangers::default_blocks(NetlinkMessage { body: &answer[16..16 + length], ..only(&answer) })
+    };
+    let forwarded = DefaultBlocks { forwarded: true, ..DefaultBlocks::default() };
+    assert_eq!(read(3), Ok(forwarded));
+    assert!((0..3).all(|length| read(length).is_err()));
 }
 
 #[test]

@@ -190,6 +190,15 @@ fn policies_are_named_as_ip_names_them() {
 }
 
 #[test]
+fn the_default_is_asked_for_as_ip_asks() {
+    let mut golden = hex(golden::GET_DEFAULT);
+    golden[6] |= 4;
+    // `ip` pads the message, which the kernel does not need.
+    golden.truncate(19);
+    assert_eq!(sent(encode::get_default), golden);
+}
+
+#[test]
 fn a_policy_that_would_leak_or_is_not_ours_is_not_sent() {
     let refused = |policy: &Policy, index| {
         let mut batch = Batch::new(0, 0);

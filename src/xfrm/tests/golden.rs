@@ -142,6 +142,12 @@ pub(super) const GET_POLICY: &str = "
         500000001500010000000000000000000000000000000000000000000000000000000000000000000000000000000000
         0000000000000000020000000000000000000000000000001900006801000000";
 
+// ip xfrm policy getdefault
+pub(super) const GET_DEFAULT: &str = "1300000028000100000000000000000000000000";
+
+// The answer after: ip xfrm policy setdefault fwd block
+pub(super) const DEFAULT: &str = "1300000028000000000000000000000002010200";
+
 // In a dump after: ip xfrm policy add dir in src 10.99.0.2/32 dst 10.99.0.1/32 priority 1100 ptype
 //     sub
 pub(super) const DUMPED_SUB: &str = "
