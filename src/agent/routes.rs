@@ -8,7 +8,7 @@ use tokio::task::{JoinHandle, yield_now};
 use crate::host::setup::Setup;
 use crate::machine::Network;
 use crate::observe::sources;
-use crate::types::Sources;
+use crate::types::WaysOut;
 
 /// So many ways are asked for at once, some microseconds each.
 const AT_ONCE: usize = 16;
@@ -17,17 +17,17 @@ const AT_ONCE: usize = 16;
 pub(super) struct Routes {
     /// `None` while it is asked, and where it cannot be.
     network: Option<Network>,
-    asking: Option<JoinHandle<(Network, Sources)>>,
+    asking: Option<JoinHandle<(Network, WaysOut)>>,
 }
 
 /// Asks for the ways to each of `remotes`, and lets the loop do other things now and then.
-async fn ask(mut network: Network, remotes: Vec<IpAddr>) -> (Network, Sources) {
-    let mut sources = Sources::new();
+async fn ask(mut network: Network, remotes: Vec<IpAddr>) -> (Network, WaysOut) {
+    let mut ways = WaysOut { vrfs: network.vrfs().unwrap_or_default(), ..WaysOut::default() };
     for some in remotes.chunks(AT_ONCE) {
-        sources.append(&mut network.sources(some));
+        ways.sources.append(&mut network.sources(some));
         yield_now().await;
     }
-    (network, sources)
+    (network, ways)
 }
 
 impl Routes {
@@ -47,12 +47,12 @@ impl Routes {
     }
 
     /// Waits for the answer to what was asked; `None` where that has failed.
-    pub(super) async fn answer(&mut self) -> Option<Sources> {
+    pub(super) async fn answer(&mut self) -> Option<WaysOut> {
         let Some(asking) = &mut self.asking else { return pending().await };
         let answer = asking.await;
         self.asking = None;
-        let (network, sources) = answer.ok()?;
+        let (network, ways) = answer.ok()?;
         self.network = Some(network);
-        Some(sources)
+        Some(ways)
     }
 }

@@ -78,9 +78,13 @@ pub struct UdpSockets {
 /// queue that is full.
 fn refusal(error: &io::Error) -> Option<String> {
     let what = match Errno::from_raw(error.raw_os_error()?) {
-        Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL | Errno::ENETDOWN => {
-            "compare `ip route get` with both addresses; IKE does not work from an interface in a VRF"
+        Errno::ENETUNREACH => "there is no route to it (`ip route get` shows what routing finds)",
+        Errno::EHOSTUNREACH => {
+            "a route says that it is unreachable (`ip route get`), or no host there has that address (`ip neigh`)"
         }
+        Errno::EACCES => "a route prohibits it (`ip route get` shows which)",
+        Errno::EINVAL => "a route of type blackhole drops it (`ip route get`)",
+        Errno::ENETDOWN => "the interface that leads there is down",
         Errno::EPERM => "a firewall of this host drops it on its way out",
         Errno::EADDRNOTAVAIL => "the address is not there",
         _ => return None,

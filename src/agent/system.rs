@@ -25,7 +25,7 @@ use crate::host::system::{Facts, Here, KernelEvent, Moment, System};
 use crate::host::{ProbeFate, ports};
 use crate::ike::Transmit;
 use crate::machine::{self, Network, uptime};
-use crate::observe::{default_blocks, forwarding, holes};
+use crate::observe::{client_ports, default_blocks, forwarding, holes};
 use crate::types::{
     Family, KernelState, KeySource, Op, OpError, Pair, PolicyReading, Problem, SaId, SaReading, SaTable,
     UnixTime,
@@ -210,9 +210,11 @@ impl System for Linux {
     fn facts(&mut self, setup: &Setup) -> io::Result<Facts> {
         let forwarded = machine::forwarding(&mut self.network);
         let forwarding = forwarding::problem(&setup.config, &setup.node, &forwarded);
+        let clients = machine::first_client_port();
+        let clients = clients.and_then(|first| client_ports::problem(&setup.config, &setup.node, first));
         let sockets = self.sockets.iter().filter_map(UdpSockets::problem);
         let blocks = default_blocks::problem(self.kernel.default_blocks()?);
-        let problems = forwarding.into_iter().chain(blocks).chain(sockets).collect();
+        let problems = forwarding.into_iter().chain(blocks).chain(clients).chain(sockets).collect();
         Ok(Facts { pid: std::process::id(), statistics: xfrm::statistics()?, problems })
     }
 }

@@ -13,9 +13,9 @@ use super::{cluster, context, others};
 use crate::config::{Config, Node};
 use crate::machine::{self, Network, present_addresses};
 use crate::observe::status::{self, Agent, Evidence, Status, Summary};
-use crate::observe::{forwarding, sources, unpaired};
+use crate::observe::{client_ports, forwarding, sources, unpaired, ways_out};
 use crate::store::credentials;
-use crate::types::{KernelState, Problem, Protection, UnixTime};
+use crate::types::{KernelState, Problem, Protection, UnixTime, WaysOut};
 use crate::xfrm::{self, Tables};
 
 /// How often `--wait` looks at most.
@@ -176,7 +176,10 @@ pub(super) fn beside(config: &Config, node: &Node) -> Vec<Problem> {
     }
     let Ok(mut network) = Network::open() else { return Vec::new() };
     let sources = network.sources(&sources::remotes(config, node));
-    let mut problems = sources::problems(config, node, &sources);
+    let ways = WaysOut { sources, vrfs: network.vrfs().unwrap_or_default() };
+    let mut problems = ways_out::problems(config, node, &ways);
+    problems
+        .extend(machine::first_client_port().and_then(|first| client_ports::problem(config, node, first)));
     problems.extend(forwarding::problem(config, node, &machine::forwarding(&mut network)));
     problems.extend(present_addresses().ok().and_then(|present| unpaired::problem(config, node, &present)));
     problems

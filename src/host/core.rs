@@ -57,7 +57,7 @@ use crate::observe::About;
 use crate::protect::{PairMachine, report};
 use crate::store::PairRecord;
 use crate::types::stranger::Strangers;
-use crate::types::{Pair, Repairs, RowState, Sa, SaId, SaReading, Spi, UnixTime};
+use crate::types::{Pair, Repairs, RowState, Sa, SaId, SaReading, Spi, UnixTime, Vrfs};
 
 /// How often sessions are looked through, and counters read where nothing depends on them.
 pub const TICK: Duration = Duration::from_secs(30);
@@ -174,6 +174,8 @@ pub struct Core {
     told: Option<Arc<About>>,
     /// Why this host cannot send to a peer, of the attempt at keys that goes on.
     unsent: BTreeMap<Pair, Unsent>,
+    /// The VRFs that addresses of this host are in.
+    vrfs: Vrfs,
     /// Why the last attempt at keys of a pair failed, if one has.
     causes: BTreeMap<Pair, Cause>,
     /// When the counters were listened to last.
@@ -249,6 +251,7 @@ impl Core {
             exams: Exams::default(),
             told: None,
             unsent: BTreeMap::new(),
+            vrfs: Vrfs::new(),
             causes: BTreeMap::new(),
             listened: None,
             tidied: None,
@@ -518,6 +521,11 @@ impl Core {
         if self.pairs.know(own) {
             self.dirty.extend(self.pairs.scopes());
         }
+    }
+
+    /// These addresses of this host are in VRFs, which is why pairs with them get no keys.
+    pub fn know_vrfs(&mut self, vrfs: Vrfs) {
+        self.vrfs = vrfs;
     }
 
     /// Packets can leave from these addresses of this host now. Pairs whose address has come back are keyed

@@ -1,12 +1,12 @@
 //! Which addresses packets to the peers leave from: asked for again whenever addresses or routes have changed, and told
-//! where that is one without a pair.
+//! where that is one without a pair, or where no packet gets to a peer.
 
 use std::time::{Duration, Instant};
 
 use super::Host;
 use super::pace::Pace;
-use crate::observe::sources;
-use crate::types::{Problem, Sources};
+use crate::observe::ways_out;
+use crate::types::{Problem, WaysOut};
 
 /// How often at most it is asked, and how long after a change: routes may change all the time, and it is one question for
 /// each address of a peer.
@@ -23,11 +23,11 @@ pub(super) struct Ways {
     /// It is being asked.
     asking: bool,
     /// What is wrong with the last answer.
-    unlisted: Vec<Problem>,
+    problems: Vec<Problem>,
     told: Told,
 }
 
-/// The sources without a pair that the log names already.
+/// The problems that the log names already.
 #[derive(Default)]
 struct Told {
     problems: Vec<Problem>,
@@ -38,10 +38,10 @@ struct Told {
 
 impl Told {
     /// The line for the log about these problems, unless it has said something recently.
-    fn note(&mut self, now: Instant, unlisted: &[Problem]) -> Option<String> {
+    fn note(&mut self, now: Instant, found: &[Problem]) -> Option<String> {
         self.due = None;
-        self.problems.retain(|problem| unlisted.contains(problem));
-        let mut news = unlisted.iter().filter(|problem| !self.problems.contains(problem));
+        self.problems.retain(|problem| found.contains(problem));
+        let mut news = found.iter().filter(|problem| !self.problems.contains(problem));
         let first = news.next()?;
         self.due = self.at.map(|at| at + SILENCE).filter(|until| now < *until);
         if self.due.is_some() {
@@ -51,7 +51,7 @@ impl Told {
             0 => first.message.clone(),
             others => format!("{} ({others} more like it: see `hostseal status`)", first.message),
         };
-        *self = Self { problems: unlisted.to_vec(), at: Some(now), due: None };
+        *self = Self { problems: found.to_vec(), at: Some(now), due: None };
         Some(words)
     }
 }
@@ -60,7 +60,7 @@ impl Ways {
     /// Nothing is known yet.
     pub(super) fn new(now: Instant) -> Self {
         let (pace, told) = (Pace::new(now, PAUSE, SHARE), Told::default());
-        Self { pace, asking: false, unlisted: Vec::new(), told }
+        Self { pace, asking: false, problems: Vec::new(), told }
     }
 
     /// Addresses, routes or peers may have changed: as long as a change goes on, the answer is of little use.
@@ -83,14 +83,14 @@ impl Ways {
     }
 
     fn tell(&mut self, now: Instant) {
-        if let Some(words) = self.told.note(now, &self.unlisted) {
+        if let Some(words) = self.told.note(now, &self.problems) {
             tracing::warn!("{words}");
         }
     }
 
     /// What is wrong with the last answer.
     pub(super) fn problems(&self) -> &[Problem] {
-        &self.unlisted
+        &self.problems
     }
 }
 
@@ -106,13 +106,16 @@ impl Host {
         due
     }
 
-    /// The ways to the peers, where they could be asked for. The log names each source that has no pair once.
-    pub fn handle_ways(&mut self, now: Instant, ways: Option<Sources>) {
+    /// The ways to the peers, where they could be asked for. The log names once what is wrong with them.
+    pub fn handle_ways(&mut self, now: Instant, ways: Option<WaysOut>) {
         self.ways.asking = false;
         self.ways.pace.end(now);
         if let Some(ways) = ways {
-            self.ways.unlisted = sources::problems(&self.setup.config, &self.setup.node, &ways);
+            self.ways.problems = ways_out::problems(&self.setup.config, &self.setup.node, &ways);
             self.ways.tell(now);
+            if let Some(core) = &mut self.core {
+                core.know_vrfs(ways.vrfs);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod at_once;
+mod client_ports;
 mod forwarding;
 mod holes;
 mod host;
@@ -11,8 +12,10 @@ mod network;
 mod news;
 #[cfg(test)]
 mod tests;
+mod vrf;
 
 pub use addresses::{own_addresses, present_addresses};
+pub use client_ports::first_client_port;
 pub use forwarding::forwarding;
 pub use holes::holes;
 pub use host::{MachineIds, boot, host_name, ids, is_set, named_node, uptime};

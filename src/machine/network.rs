@@ -12,7 +12,9 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, Stats64};
+use rtnetlink::packet_route::link::{
+    InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Stats64,
+};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::proto::Connection;
 use rtnetlink::{Handle, RouteMessageBuilder};
@@ -181,6 +183,7 @@ fn link(answer: RouteNetlinkMessage) -> Option<Link> {
         mtu: 0,
         is_up: flags.contains(LinkFlags::Up),
         is_loopback: flags.contains(LinkFlags::Loopback),
+        is_vrf: false,
         part_of: None,
         received: LinkCounters::default(),
         sent: LinkCounters::default(),
@@ -190,6 +193,7 @@ fn link(answer: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Controller(of) => link.part_of = Some(of),
+            LinkAttribute::LinkInfo(info) => link.is_vrf = info.contains(&LinkInfo::Kind(InfoKind::Vrf)),
             LinkAttribute::Stats64(counted) => (link.received, link.sent) = counters(&counted),
             _ => {}
         }

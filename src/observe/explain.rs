@@ -10,7 +10,7 @@ mod tests;
 
 use crate::identity::AuthMethod;
 use crate::identity::certificate::CertificateError;
-pub use pair::{in_the_way, of_pair, unsent};
+pub use pair::{in_the_way, in_vrf, of_pair, unsent};
 
 use crate::ike::reason::{
     BadMessage, BadPpk, BadProof, BadTicket, Declined, Disjoint, Failed, FailureCode, Incompatible, Lapsed,

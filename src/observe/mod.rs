@@ -6,10 +6,11 @@
 mod about;
 pub mod audit;
 pub mod causes;
+pub mod client_ports;
 pub mod cluster;
 pub mod cluster_figures;
-mod differs;
 pub mod default_blocks;
+mod differs;
 pub mod doctor;
 pub mod exam;
 pub mod explain;
@@ -31,6 +32,7 @@ pub mod status;
 pub mod strangers;
 pub mod totals;
 pub mod unpaired;
+pub mod ways_out;
 pub mod wrapping;
 
 pub use about::About;

@@ -17,7 +17,9 @@ const NEIGHBOUR_ADVERTISEMENT: u16 = 136;
 
 /// Far ports of an exempted connection: 32768 and up. Without the mask a source port of 22 would open
 /// every port (docs/kernel.md, fact 18c).
-const FAR_PORTS: Ports = Ports { port: 0x8000, mask: 0x8000 };
+const FAR_PORTS: Ports = Ports { port: FIRST_FAR_PORT, mask: FIRST_FAR_PORT };
+/// The first of them: one bit, so that a mask can tell them from the others.
+pub const FIRST_FAR_PORT: u16 = 0x8000;
 
 /// What kind of traffic is exempted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

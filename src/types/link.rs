@@ -18,6 +18,8 @@ pub struct Link {
     pub is_up: bool,
     /// It leads back to this host.
     pub is_loopback: bool,
+    /// It is a VRF: what is part of it has routes apart from all others.
+    pub is_vrf: bool,
     /// The interface that it is part of, such as a bridge.
     pub part_of: Option<u32>,
     /// What came in by it.
@@ -65,6 +67,18 @@ pub struct Source {
 
 /// The source that routing chooses, by the address of the other host. Hosts without a route are not in it.
 pub type Sources = BTreeMap<IpAddr, Source>;
+
+/// The VRFs that addresses of this host are in, by address.
+pub type Vrfs = BTreeMap<IpAddr, String>;
+
+/// How packets of this host get to others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WaysOut {
+    /// What routing chooses.
+    pub sources: Sources,
+    /// Addresses of this host that routing does not choose from, as it asks about a VRF by name alone.
+    pub vrfs: Vrfs,
+}
 
 /// What may have changed of a host's addresses and routes.
 #[derive(Debug, Clone, PartialEq, Eq)]

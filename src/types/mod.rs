@@ -46,7 +46,7 @@ pub use forwarding::Forwarding;
 pub use hole::{Hole, HoleKind};
 pub use inside::Inside;
 pub use kernel::{KernelSight, KernelState, PolicyTable, SaTable, SasByEnds};
-pub use link::{Link, LinkAddress, LinkCounters, NetworkNews, Source, Sources};
+pub use link::{Link, LinkAddress, LinkCounters, NetworkNews, Source, Sources, Vrfs, WaysOut};
 pub use method::Method;
 pub use node_name::NodeName;
 pub use nonce::{NONCE_DATAGRAM, NONCES_LEAST, NONCES_MOST, Nonce, NonceKind, ROUNDS_MOST};

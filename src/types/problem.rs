@@ -26,6 +26,10 @@ pub enum ProblemCode {
     OtherIpsec,
     /// This host would talk to a peer from an address that the configuration does not list.
     UnlistedSource,
+    /// No packet of the agent gets from this host to a peer.
+    NoRoute,
+    /// Exempt connections of this host can begin at ports that are not exempt.
+    ClientPorts,
     /// What must survive a reboot could not be written.
     StateNotSaved,
     /// The kernel refused a change for a pair that is protected all the same.
@@ -82,10 +86,12 @@ impl Severity {
 
 impl ProblemCode {
     /// All that this version knows.
-    pub const ALL: [ProblemCode; 25] = [
+    pub const ALL: [ProblemCode; 27] = [
         ProblemCode::Hole,
         ProblemCode::OtherIpsec,
         ProblemCode::UnlistedSource,
+        ProblemCode::NoRoute,
+        ProblemCode::ClientPorts,
         ProblemCode::StateNotSaved,
         ProblemCode::KernelRefuses,
         ProblemCode::PortTaken,

@@ -77,7 +77,11 @@ impl Core {
     /// Why keys of a pair could not be agreed, in words.
     pub(super) fn words(&self, pair: Pair, cause: &Cause) -> String {
         let (own, peer) = (self.scheme.name.as_str(), line::node(&self.scheme, pair));
-        cause.words(Ends::Named { own, peer: &peer })
+        let words = cause.words(Ends::Named { own, peer: &peer });
+        match self.vrfs.get(&pair.local) {
+            Some(vrf) => format!("{words}. {}", explain::in_vrf(pair.local, vrf)),
+            None => words,
+        }
     }
 
     fn told(&self, pair: Pair, reason: &PairReason) -> ToldReason {

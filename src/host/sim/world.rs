@@ -30,7 +30,7 @@ use crate::ike;
 use crate::observe::status::Status;
 use crate::store::Saved;
 use crate::types::{
-    Boot, EncapsulationMode, Inside, Method, NetworkNews, Pair, Proposals, Protection, Sources, UnixTime,
+    Boot, EncapsulationMode, Inside, Method, NetworkNews, Pair, Proposals, Protection, UnixTime,
 };
 
 pub(super) const PORT: u16 = 500;
@@ -449,7 +449,7 @@ impl World {
         }
         agent.handle_done(*now, kernel);
         if agent.poll_ways(*now) {
-            agent.handle_ways(*now, Some(Sources::new()));
+            agent.handle_ways(*now, None);
         }
         agent.write(*now, disk);
         while let Some(written) = disk.pop_due(*now) {

@@ -67,6 +67,10 @@ check_ids! {
     OtherIpsec = "other_ipsec",
     /// This host talks to its peers from addresses that the file lists.
     UnlistedSource = "unlisted_source",
+    /// A route leads to each peer.
+    NoRoute = "no_route",
+    /// Exempt connections of this host begin at exempt ports.
+    ClientPorts = "client_ports",
     /// What this host forwards does not pass in the clear.
     ForwardedClear = "forwarded_clear",
     /// Each address of this host has a pair.
@@ -129,6 +133,8 @@ impl From<ProblemCode> for CheckId {
             ProblemCode::Hole => Self::Hole,
             ProblemCode::OtherIpsec => Self::OtherIpsec,
             ProblemCode::UnlistedSource => Self::UnlistedSource,
+            ProblemCode::NoRoute => Self::NoRoute,
+            ProblemCode::ClientPorts => Self::ClientPorts,
             ProblemCode::StateNotSaved => Self::StateNotSaved,
             ProblemCode::KernelRefuses => Self::KernelRefuses,
             ProblemCode::PortTaken => Self::Ports,

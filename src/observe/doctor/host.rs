@@ -299,6 +299,8 @@ fn system(evidence: &HostEvidence<'_>) -> Vec<Check> {
         (CheckId::Hole, "no setting of this system lets packets past the policies"),
         (CheckId::OtherIpsec, "no other software's IPsec concerns the pairs"),
         (CheckId::UnlistedSource, "packets to each peer leave from an address that has a pair with it"),
+        (CheckId::NoRoute, "a route leads to each peer"),
+        (CheckId::ClientPorts, "exempt connections of this host begin at exempt ports"),
         (CheckId::ForwardedClear, "this host forwards nothing past the pairs"),
         (CheckId::UnpairedAddress, "each address of this host has a pair"),
     ];

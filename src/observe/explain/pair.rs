@@ -46,6 +46,11 @@ pub fn unsent(local: IpAddr, remote: SocketAddr, why: &str) -> String {
     format!("this host cannot send to {remote} from {local}: {why}")
 }
 
+/// `local`, an address of this host, is in a VRF.
+pub fn in_vrf(local: IpAddr, vrf: &str) -> String {
+    format!("{local} is in the VRF {vrf}, where the agent neither sends nor receives")
+}
+
 /// What does not get through, which way, and what was tried.
 fn blocked(remote: IpAddr, way: BlockedWay, detour: DetourTried) -> String {
     let way = match way {
