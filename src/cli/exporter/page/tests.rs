@@ -293,7 +293,9 @@ fn the_policy_allows_what_the_page_brings_and_nothing_else() {
         let hash = STANDARD.encode(Sha256::digest(asset));
         assert!(policy.contains(&format!("{source} 'sha256-{hash}'")), "{policy}");
     }
-    // Neither would what is written into tags be run, nor is anything fetched from elsewhere.
+    // Neither would what is written into tags be run, nor is anything fetched from elsewhere. A link within the page fetches
+    // nothing.
+    let html = html.replace(" href=\"#", "");
     for forbidden in ["style=\"", " on", "javascript:", "src=", "href="] {
         let outside: String = html.split(SCRIPT).collect::<Vec<_>>().join("").split(STYLE).collect();
         let tags = outside.split('<').skip(1).filter_map(|tag| tag.split('>').next());
