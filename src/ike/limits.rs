@@ -8,6 +8,13 @@ pub(super) const RETRANSMIT_FIRST: Duration = Duration::from_millis(250);
 pub(super) const RETRANSMIT_MAX: Duration = Duration::from_secs(4);
 /// How often a request on an established IKE SA is sent before the peer counts as gone: 15.75 s in all.
 pub(super) const TRIES_ESTABLISHED: u32 = 7;
+/// The longest wait for an answer on a control IKE SA: after a broken path is mended, members hear soon what they have
+/// missed, such as who was removed. Each has few of these.
+pub(super) const RETRANSMIT_CONTROL: Duration = Duration::from_secs(1);
+/// How often a request on a control IKE SA is sent: until the same 15.75 s have passed.
+pub(super) const TRIES_CONTROL: u32 = 17;
+/// A peer that has not answered when a request has been sent so often does not answer in time: 0.75 s have passed.
+pub(super) const COPIES_UNANSWERED: u32 = 3;
 /// How often IKE_AUTH is sent: 7.75 s in all. And IKE_SA_INIT, after it was knocked.
 pub(super) const TRIES_HANDSHAKE: u32 = 5;
 /// How often IKE_SA_INIT is sent before that: hosts that are enabled at the same time do not come up at the same

@@ -17,6 +17,7 @@
 //! Detour     whether ESP goes in UDP
 //! Place      whether this host has the addresses
 //! Failing    what went wrong
+//! Parting    whether this host is to have nothing to do with the peer any more
 //! Absence    whether the peer is there at all
 //! ```
 
@@ -30,6 +31,7 @@ mod judge;
 mod opening;
 mod order;
 mod outbound;
+mod parting;
 mod place;
 mod seal;
 mod succession;
@@ -48,6 +50,7 @@ use self::failing::Failing;
 use self::inherited::Inherited;
 pub use self::order::{IkeOrder, Order};
 use self::outbound::Outbound;
+use self::parting::Parting;
 use self::place::Place;
 pub use self::place::{Away, Beside};
 use self::seal::Sealing;
@@ -121,6 +124,7 @@ pub struct PairMachine {
     detour: Detour,
     place: Place,
     failing: Failing,
+    parting: Parting,
     absence: Absence,
     /// What `status` shows, and since when.
     shown: (RowState, Instant),
@@ -145,6 +149,7 @@ impl PairMachine {
             detour: Detour::default(),
             place: Place::new(),
             failing: Failing::default(),
+            parting: Parting::default(),
             absence: Absence::default(),
             shown: (RowState::Off, now),
             wake: None,
@@ -181,6 +186,7 @@ impl PairMachine {
     /// `trial` is when this host goes back to the clear, unless that is confirmed.
     pub fn enable(&mut self, now: Instant, strict: bool, trial: Option<Instant>) {
         self.way.stop_waiting();
+        self.parting.end();
         self.await_peer(now);
         match (self.way.phase(), self.way.left()) {
             (Phase::Off, _) if self.sealing.is_opened() => self.follow(now),

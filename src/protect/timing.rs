@@ -52,6 +52,10 @@ pub const DETOUR_PATIENCE: Duration = Duration::from_secs(12);
 /// How long `disable` waits for the peer to say that it accepts clear packets.
 pub const OPEN_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long the inbound SAs of a peer that this host parts from outlive what the peer says it has sent last: as long as
+/// clear packets are accepted after both ends send ESP. Whoever hears of no such word waits for [`IN_GRACE`].
+pub const PART_GRACE: Duration = SEAL_GRACE;
+
 /// How long the end that did not initiate a child waits for the other to delete the child before it.
 pub const DELETE_PATIENCE: Duration = Duration::from_secs(20);
 

@@ -114,7 +114,7 @@ impl Core {
                     self.engine.tell(now, pair, Topic::Session, Arc::new(move |_| octets.clone()));
                 }
                 self.leaving.insert(pair);
-                self.with_pair(pair, |machine| machine.disable(now));
+                self.with_pair(pair, |machine| machine.part(now));
             }
         }
         for pair in wanted {
@@ -162,6 +162,18 @@ impl Core {
             self.with_pair(pair, |machine| machine.enable(now, blocked, trial));
         }
         self.persist(Persist::Seals);
+    }
+
+    /// Tells pairs that leave whether their peers leave unanswered what they are sent.
+    pub(super) fn note_silent(&mut self, now: Instant) {
+        let news = |pair: &Pair| {
+            let silent = self.engine.is_unanswered(*pair);
+            let is_news = self.pairs.get(*pair).is_some_and(|machine| machine.counts_as_silent() != silent);
+            is_news.then_some((*pair, silent))
+        };
+        for (pair, silent) in self.leaving.iter().filter_map(news).collect::<Vec<_>>() {
+            self.with_pair(pair, |machine| machine.handle_silence(now, silent));
+        }
     }
 
     /// Forgets pairs that have left the scheme and are off by now. One that came back meanwhile is protected

@@ -17,6 +17,7 @@ use crate::types::{Direction, NewChild, NewInbound, Pair, ReasonCode, Reqid, Row
 impl Core {
     /// Drains the deciders and the kernel until nothing moves any more.
     pub(super) fn settle(&mut self, now: Instant, kernel: &mut dyn Kernel) {
+        self.note_silent(now);
         loop {
             self.drain_events(now);
             if !self.dirty.is_empty() || !self.moved.is_empty() {

@@ -13,8 +13,8 @@ use crate::ike::SessionKey;
 use crate::roster::EntryId;
 use crate::types::Pair;
 
-/// How long the one that speaks has to answer: what was sent to it before may get lost, and is sent again after 4 s at
-/// most. The newcomer has more patience than that.
+/// How long the one that speaks has to answer: what is sent to it may get lost several times, and is sent again after a
+/// second. The newcomer has more patience than that.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(4500);
 /// How long it is said that two machines speak for a member, after one of them was refused: a copy that is there goes on
 /// trying, with pauses of some minutes at most.

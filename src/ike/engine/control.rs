@@ -8,7 +8,7 @@ use super::table::SessionKey;
 use crate::identity::PublicKey;
 use crate::ike::auth::peer::Peer;
 use crate::ike::handshake::session::Session;
-use crate::ike::limits::{JOINERS_MAX, TRIES_ESTABLISHED, TRIES_FAREWELL};
+use crate::ike::limits::{JOINERS_MAX, TRIES_CONTROL, TRIES_FAREWELL};
 use crate::ike::path::Bond;
 use crate::ike::reason::{BadProof, Declined, Reason};
 use crate::ike::session::established::Established;
@@ -224,7 +224,7 @@ impl Engine {
         let Some(newest) = known.max() else { return };
         for (_, key, _) in ages.iter().filter(|(since, key, _)| (*since, *key) < newest) {
             let key = *key;
-            self.with_established(now, key, |session, _| session.close(TRIES_ESTABLISHED));
+            self.with_established(now, key, |session, _| session.close(TRIES_CONTROL));
         }
     }
 

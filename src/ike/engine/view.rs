@@ -67,6 +67,13 @@ impl Engine {
         self.pairs.get(&pair.into())?.heard
     }
 
+    /// Whether the peer leaves a request on each IKE SA of the pair unanswered that was sent several times.
+    pub fn is_unanswered(&self, pair: Pair) -> bool {
+        let sessions = self.pairs.get(&pair.into()).into_iter().flat_map(|keep| &keep.sessions);
+        let mut standing = sessions.filter_map(|key| self.established(*key)).peekable();
+        standing.peek().is_some() && standing.all(Established::is_unanswered)
+    }
+
     /// Who began IKE lately between addresses that are no pair, neither kept nor listed; a few of them.
     pub fn unlisted(&self, now: Instant) -> impl Iterator<Item = &UnlistedInitiator> {
         self.unlisted.recent(now)

@@ -20,7 +20,9 @@ use crate::identity::certificate::CertificateError;
 use crate::ike::auth::Verified;
 use crate::ike::auth::basis::Basis;
 use crate::ike::control::Purpose;
-use crate::ike::limits::{BACKOFF_FIRST, KEEPALIVE_EVERY, TRIES_ESTABLISHED};
+use crate::ike::limits::{
+    BACKOFF_FIRST, COPIES_UNANSWERED, KEEPALIVE_EVERY, RETRANSMIT_CONTROL, TRIES_CONTROL, TRIES_ESTABLISHED,
+};
 use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::path::Path;
 use crate::ike::reason::{Declined, Misbehaved, Reason};
@@ -76,6 +78,7 @@ impl Established {
     pub fn new(cx: &mut Cx<'_>, _proof: Verified, introduction: Introduction, sa: IkeSa) -> Self {
         cx.out.heard = true;
         let (here, confirmed) = (introduction.path.nat.here, introduction.basis.initiated);
+        let is_control = introduction.path.purpose == Purpose::Control;
         let mut telling = Telling::default();
         if introduction.path.purpose == Purpose::Data {
             telling.tell(cx.now, cx.settings.told());
@@ -86,7 +89,7 @@ impl Established {
             sas: IkeSas::new(sa),
             children: ChildSas::default(),
             agenda: Agenda::default(),
-            tries: TRIES_ESTABLISHED,
+            tries: if is_control { TRIES_CONTROL } else { TRIES_ESTABLISHED },
             notice: None,
             keepalive_at: here.then(|| cx.now + KEEPALIVE_EVERY),
             telling,
@@ -129,6 +132,11 @@ impl Established {
     /// Whether the peer is known to know it.
     pub fn is_confirmed(&self) -> bool {
         self.confirmed
+    }
+
+    /// Whether the peer leaves a request unanswered that was sent several times.
+    pub fn is_unanswered(&self) -> bool {
+        self.in_use().is_some_and(|sa| sa.window.copies() >= COPIES_UNANSWERED)
     }
 
     /// When the peer had proven itself.
@@ -457,7 +465,9 @@ impl Established {
         match sa.encrypt(cx.entropy, exchange, false, message_id, &payloads) {
             Ok(message) => {
                 cx.out.transmit_all(&path, &message);
-                sa.window.asked(Retransmission::new(cx.now, message, tries).by(cx.late), asked);
+                let sent = Retransmission::new(cx.now, message, tries).by(cx.late);
+                let is_control = path.purpose == Purpose::Control;
+                sa.window.asked(if is_control { sent.each(RETRANSMIT_CONTROL) } else { sent }, asked);
             }
             Err(error) => cx.fail(path.pair, FailureScope::Ike, error),
         }

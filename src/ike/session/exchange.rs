@@ -21,12 +21,15 @@ pub struct Retransmission {
     /// So many tries more before the waits grow beyond [`RETRANSMIT_FIRST`].
     knocks_left: u32,
     wait: Duration,
+    /// No wait is longer, but for `grace`.
+    longest: Duration,
     /// So many times longer is each wait than the one before.
     growth: u32,
     /// What is added to each wait, as this host is late.
     grace: Duration,
     due: Instant,
-    repeated: bool,
+    /// So often it has been sent.
+    copies: u32,
 }
 
 impl Retransmission {
@@ -37,10 +40,11 @@ impl Retransmission {
             tries_left: tries.saturating_sub(1),
             knocks_left: 0,
             wait: RETRANSMIT_FIRST,
+            longest: RETRANSMIT_MAX,
             growth: 2,
             grace: Duration::ZERO,
             due: now + RETRANSMIT_FIRST,
-            repeated: false,
+            copies: 1,
         }
     }
 
@@ -65,7 +69,12 @@ impl Retransmission {
 
     /// Whether it has been sent more than once.
     pub fn is_repeated(&self) -> bool {
-        self.repeated
+        self.copies > 1
+    }
+
+    /// The same, with no wait longer than `longest`.
+    pub(super) fn each(self, longest: Duration) -> Self {
+        Self { longest, ..self }
     }
 
     /// When to look again.
@@ -97,8 +106,8 @@ impl Retransmission {
             return Retry::GiveUp;
         }
         self.tries_left -= 1;
-        self.repeated = true;
-        let longest = if self.knocks_left > 0 { RETRANSMIT_FIRST } else { RETRANSMIT_MAX };
+        self.copies = self.copies.saturating_add(1);
+        let longest = if self.knocks_left > 0 { RETRANSMIT_FIRST } else { self.longest };
         self.knocks_left = self.knocks_left.saturating_sub(1);
         self.wait = (self.wait * self.growth).min(longest);
         self.due = now + self.wait + self.grace;
@@ -175,6 +184,11 @@ impl<Q, H> Window<Q, H> {
         self.outstanding.as_mut().map(|(sent, _)| sent)
     }
 
+    /// How often the outstanding request has been sent; 0 where there is none.
+    pub(super) fn copies(&self) -> u32 {
+        self.outstanding.as_ref().map_or(0, |(sent, _)| sent.copies)
+    }
+
     /// When the outstanding request is due again.
     pub fn due(&self) -> Option<Instant> {
         self.outstanding.as_ref().map(|(sent, _)| sent.due())
@@ -245,6 +259,7 @@ impl<Q, H> Window<Q, H> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ike::limits::{RETRANSMIT_CONTROL, TRIES_CONTROL, TRIES_ESTABLISHED};
 
     /// After how many milliseconds each copy of a message goes out that nobody answers, and when it is given up.
     fn copies(mut sent: Retransmission, start: Instant) -> (Vec<u128>, u128) {
@@ -265,6 +280,16 @@ mod tests {
         let start = Instant::now();
         let sent = Retransmission::new(start, Vec::new(), TRIES_HANDSHAKE);
         assert_eq!(copies(sent, start), (vec![0, 250, 750, 1750, 3750], 7750));
+    }
+
+    #[test]
+    fn on_control_ike_sas_waits_stay_short_and_are_as_long_in_all() {
+        let start = Instant::now();
+        let sent = Retransmission::new(start, Vec::new(), TRIES_ESTABLISHED);
+        let whole = copies(sent, start).1;
+        let sent = Retransmission::new(start, Vec::new(), TRIES_CONTROL).each(RETRANSMIT_CONTROL);
+        let (copies, end) = copies(sent, start);
+        assert_eq!((&copies[..5], end), (&[0, 250, 750, 1750, 2750][..], whole));
     }
 
     #[test]

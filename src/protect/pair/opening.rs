@@ -1,14 +1,14 @@
 //! The way back to the clear, wished here or by the peer: accept clear packets, tell the peer, send them, and let go
 //! of the SAs when nothing can be under way any more.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::children::Children;
 use super::way::{Left, Phase};
 use super::{IkeOrder, Order, PairMachine};
 use crate::protect::child::Child;
 use crate::protect::clock::Clock;
-use crate::protect::timing::{IN_GRACE, OPEN_PATIENCE, OUT_GRACE};
+use crate::protect::timing::{IN_GRACE, OPEN_PATIENCE, OUT_GRACE, PART_GRACE};
 
 impl PairMachine {
     /// Takes the pair back to the clear. Where it sends through SAs of the agent before, or is sealed without an SA,
@@ -21,6 +21,26 @@ impl PairMachine {
             self.way.wait_to_leave(now);
         }
         self.advance(now);
+    }
+
+    /// Takes the pair back to the clear because this host is to have nothing to do with the peer any more: it does not wait
+    /// for one that is dead.
+    pub fn part(&mut self, now: Instant) {
+        self.parting.begin();
+        self.disable(now);
+    }
+
+    /// Whether the peer leaves unanswered what was sent to it several times.
+    pub fn handle_silence(&mut self, now: Instant, silent: bool) {
+        if self.parting.was_silent() != silent {
+            self.parting.note_silent(silent);
+            self.advance(now);
+        }
+    }
+
+    /// Whether [`PairMachine::handle_silence`] would change anything.
+    pub fn counts_as_silent(&self) -> bool {
+        self.parting.was_silent()
     }
 
     /// Meets the peer again, for a pair that an agent before this one left in the kernel and that is to go to the
@@ -66,14 +86,16 @@ impl PairMachine {
 
     /// The way to the clear: this end sends clear once the peer accepts it, or does not answer.
     pub(super) fn leave(&mut self, clock: &mut Clock) {
+        let hopeless = self.parting.is_on() && self.failing.has_tried();
         if let Some(since) = self.way.waits_to_leave()
-            && (self.can_tell() || clock.due(since + OPEN_PATIENCE))
+            && (self.can_tell() || hopeless || clock.due(since + OPEN_PATIENCE))
         {
             self.open(clock.now, None);
         }
         if let Phase::Opening { since } = self.way.phase() {
             // With nobody to hear from, that has been waited for.
             let heard = self.way.is_peers_wish()
+                || self.parting.is_from_silent()
                 || self.counterpart().is_none_or(|child| child.peer().open || child.is_foreign());
             if heard || clock.due(since + self.open_patience(since)) {
                 self.way.clear(clock.now);
@@ -88,12 +110,22 @@ impl PairMachine {
             }
             // A peer that began it and died may leave a kernel behind that goes on sending ESP.
             let awaited = self.way.is_peers_wish() && self.children.peer_may_send();
-            // One that could not be told does so until it waits no more.
-            let untold = self.way.is_peers_wish() && self.children.is_empty();
-            let grace = if untold { OPEN_PATIENCE + IN_GRACE } else { IN_GRACE };
-            if idle || (!awaited && clock.due(since + grace)) {
+            if idle || (!awaited && clock.due(since + self.in_grace())) {
                 self.arrive();
             }
+        }
+    }
+
+    /// How long packets may be under way from the peer, since this end sends clear ones.
+    fn in_grace(&self) -> Duration {
+        let (may_send, is_untold) = (self.children.peer_may_send(), self.children.is_empty());
+        match self.way.is_peers_wish() {
+            // One that could not be told sends ESP until it waits no more.
+            true if is_untold => OPEN_PATIENCE + IN_GRACE,
+            true => IN_GRACE,
+            false if self.parting.is_from_silent() => Duration::ZERO,
+            false if self.parting.is_on() && !may_send => PART_GRACE,
+            false => IN_GRACE,
         }
     }
 
@@ -106,6 +138,7 @@ impl PairMachine {
         self.trials.forget_peer();
         self.orders.extend(self.sealing.arrive());
         let left = self.way.arrive();
+        self.parting.end();
         // A peer that disables deletes its sessions itself.
         if left != Some(Left::PeerDisabled) {
             self.orders.push_back(Order::Ike(IkeOrder::Forget));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::link::{Link, MOMENT, pair, rules, token};
 use crate::protect::report::{Flags, Report};
-use crate::protect::timing::{IN_GRACE, OPEN_PATIENCE, SEAL_GRACE};
+use crate::protect::timing::{IN_GRACE, OPEN_PATIENCE, PART_GRACE, SEAL_GRACE};
 use crate::protect::{IkeOrder, Order, PairMachine, Rules};
 use crate::types::{Action, Direction, ReasonCode, RowState, SaId, Spi, Through};
 
@@ -130,4 +130,58 @@ fn inbound_sas_stay_until_the_end_that_disables_has_stopped_sending() {
     assert!(link.ends[1].kernel.sas.contains_key(&incoming), "packets are still under way");
     link.pass(MOMENT);
     assert!(link.ends[1].kernel.sas.is_empty());
+}
+
+/// As when both hear of it in one roster.
+#[test]
+fn who_parts_from_a_peer_that_goes_to_the_clear_waits_for_what_is_under_way() {
+    let mut link = Link::sealed();
+    link.ends[0].machine.part(link.now);
+    link.ends[1].machine.disable(link.now);
+    link.work();
+    assert_eq!((link.outbound(0), link.outbound(1)), (None, None));
+    link.pass(PART_GRACE - MOMENT);
+    assert!(!link.ends[0].kernel.sas.is_empty(), "packets are still under way");
+    link.pass(MOMENT);
+    assert!(link.ends[0].kernel.sas.is_empty());
+    assert_eq!(link.state(0), RowState::Off);
+    link.pass(IN_GRACE);
+    assert_eq!(link.state(1), RowState::Off);
+}
+
+/// The peer of an ordinary `disable` may only be slow.
+#[test]
+fn only_a_peer_that_this_host_parts_from_is_not_waited_for_when_it_does_not_answer() {
+    for parts in [false, true] {
+        let mut link = Link::sealed();
+        let machine = &mut link.ends[0].machine;
+        if parts {
+            machine.part(link.now);
+        } else {
+            machine.disable(link.now);
+        }
+        while link.apply(0) {}
+        assert!(link.outbound(0).is_some(), "it may answer");
+        let machine = &mut link.ends[0].machine;
+        machine.handle_silence(link.now, true);
+        while link.apply(0) {}
+        assert_eq!(link.ends[0].kernel.sas.is_empty(), parts);
+        assert_eq!(link.outbound(0).is_none(), parts);
+    }
+}
+
+/// It answers and does not go to the clear: it may not have heard of it yet.
+#[test]
+fn who_parts_from_a_peer_that_stays_sealed_gives_it_as_much_time_as_ever() {
+    let mut link = Link::sealed();
+    link.ends[1].machine.go_by(Rules { allow_peer_disable: false, ..rules(pair().mirrored()) });
+    link.ends[0].machine.part(link.now);
+    link.work();
+    link.pass(OPEN_PATIENCE - MOMENT);
+    assert!(link.outbound(0).is_some());
+    link.pass(IN_GRACE);
+    assert!(!link.ends[0].kernel.sas.is_empty(), "it sends ESP");
+    link.pass(MOMENT);
+    assert!(link.ends[0].kernel.sas.is_empty());
+    assert_eq!(link.state(0), RowState::Off);
 }
