@@ -28,9 +28,9 @@ use crate::machine::{self, Network, uptime};
 use crate::observe::{client_ports, default_blocks, forwarding, holes};
 use crate::types::{
     Family, KernelState, KeySource, Op, OpError, Pair, PolicyReading, Problem, SaId, SaReading, SaTable,
-    UnixTime,
+    UnixTime, Unready,
 };
-use crate::xfrm;
+use crate::xfrm::{self, PreflightError};
 
 /// This moment; `now` was read already.
 pub(super) fn moment(now: Instant) -> Moment {
@@ -193,8 +193,13 @@ impl System for Linux {
         xfrm::sweep(&mut self.kernel).map(drop).map_err(|error| error.to_string())
     }
 
-    fn try_esp(&mut self, family: Family) -> Result<(), String> {
-        self.kernel.probe_esp(family).map_err(|error| error.to_string())
+    fn try_esp(&mut self, family: Family) -> Result<(), Unready> {
+        self.kernel.probe_esp(family).map_err(|error| match error {
+            PreflightError::NotPermitted => Unready::NotPermitted,
+            PreflightError::NoEsp { .. } => Unready::NoEsp,
+            PreflightError::NoCipher { .. } => Unready::NoCipher,
+            PreflightError::Other { .. } => Unready::Other,
+        })
     }
 
     fn here(&mut self) -> io::Result<Here> {

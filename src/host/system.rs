@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::kernel::Kernel;
 use super::ports::{ProofPort, Sockets};
 use super::setup::Setup;
-use crate::types::{Family, Pair, Problem, SaId, SaReading, UnixTime};
+use crate::types::{Family, Pair, Problem, SaId, SaReading, UnixTime, Unready};
 
 /// A moment, by the three clocks that count.
 #[derive(Debug, Clone, Copy)]
@@ -100,8 +100,8 @@ pub trait System: Kernel + Sockets + ProofPort {
     /// Whether the kernel can encrypt what has addresses of `family` as hostseal does it. Nothing comes of the question.
     ///
     /// # Errors
-    /// Why not, in words.
-    fn try_esp(&mut self, family: Family) -> Result<(), String>;
+    /// Why not.
+    fn try_esp(&mut self, family: Family) -> Result<(), Unready>;
 
     /// The addresses of this host now.
     ///

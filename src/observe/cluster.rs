@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::member_key::MemberKey;
-use crate::types::{NodeName, Problem, Protection, Severity, UnixTime};
+use crate::types::{NodeName, Problem, Protection, Severity, UnixTime, Unready};
 
 /// How a cluster stands, as one member sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +135,9 @@ pub struct MemberRow {
     /// Why it could not be protected; `None` where it is or could be, or where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unready: Option<String>,
+    /// The same for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unready_code: Option<Unready>,
     /// What is not as it should be, for programs.
     pub reason_code: Option<MemberTrouble>,
     /// The same in words.

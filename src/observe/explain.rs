@@ -16,7 +16,19 @@ use crate::ike::reason::{
     BadMessage, BadPpk, BadProof, BadTicket, Declined, Disjoint, Failed, FailureCode, Incompatible, Lapsed,
     Later, Misbehaved, OurProposals, ProofWay, Reason, Refusal, Unanswered,
 };
-use crate::types::Method;
+use crate::types::{Method, Unready};
+
+/// Why another host could not be protected, and what to do there.
+pub fn unready(why: Unready) -> String {
+    let lacks = match why {
+        Unready::NoEsp => "its kernel has no ESP (module esp4 or esp6)",
+        Unready::NoCipher => "its kernel has no rfc4106(gcm(aes)) (module gcm, seqiv or aes)",
+        Unready::NotPermitted => "its agent may not change the kernel's IPsec tables",
+        Unready::Other => "its kernel refused what the agent tried",
+        Unready::File => return "its file is not in force: `hostseal status` there says why".to_owned(),
+    };
+    format!("it cannot be protected, as {lacks}: `hostseal doctor` there says what to do")
+}
 
 /// The two hosts that words are about.
 #[derive(Debug, Clone, Copy)]

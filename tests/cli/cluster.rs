@@ -53,6 +53,7 @@ fn two(desired: DesiredState) -> ClusterStatus {
         wrapped: None,
         clock_skew_s: None,
         unready: None,
+        unready_code: None,
         reason_code: None,
         reason: None,
     };

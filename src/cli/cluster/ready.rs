@@ -6,9 +6,9 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::observe::cluster::{ClusterStatus, MemberRow, MemberTrouble};
-use crate::types::NodeName;
 use crate::types::generation::is_older;
 use crate::types::units::listed;
+use crate::types::{NodeName, Unready};
 
 /// So far the clocks of nodes that try something may be apart.
 const SKEW_MAX: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ enum Why {
     OtherRoster,
     OldVersion { there: String, here: String },
     OtherClock,
-    NotReady(String),
+    NotReady { words: String, may_pass: bool },
 }
 
 impl fmt::Display for Why {
@@ -39,7 +39,7 @@ impl fmt::Display for Why {
             Self::OldVersion { there, here } => {
                 write!(f, "hostseal {there}, which is older than {here} here: update it")
             }
-            Self::NotReady(words) => f.write_str(words),
+            Self::NotReady { words, .. } => f.write_str(words),
             Self::OtherClock => f.write_str("its clock differs by more than 10 s: a trial ends by the clock"),
         }
     }
@@ -65,7 +65,10 @@ impl NotReady {
 
     /// Whether waiting may help: an old version stays one, and who has not joined waits for its operator.
     pub(super) fn may_pass(&self) -> bool {
-        self.0.keys().all(|why| matches!(why, Why::NoAnswer | Why::OtherRoster))
+        let passes = |why: &Why| {
+            matches!(why, Why::NoAnswer | Why::OtherRoster | Why::NotReady { may_pass: true, .. })
+        };
+        self.0.keys().all(passes)
     }
 
     /// How many they are.
@@ -105,5 +108,6 @@ fn why(node: &MemberRow, here: Option<&MemberRow>, roster: &str) -> Option<Why> 
     if is_other {
         return Some(Why::OtherRoster);
     }
-    node.unready.clone().map(Why::NotReady)
+    let may_pass = node.unready_code.is_some_and(Unready::may_pass);
+    node.unready.clone().map(|words| Why::NotReady { words, may_pass })
 }

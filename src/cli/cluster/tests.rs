@@ -10,7 +10,7 @@ use crate::observe::cluster::{
     ClockSkew, ClusterStatus, ClusterSummary, ConflictRow, DesiredState, KeyProgress, MemberRow,
     MemberTrouble,
 };
-use crate::types::{Problem, ProblemCode, Protection, UnixTime};
+use crate::types::{Problem, ProblemCode, Protection, UnixTime, Unready};
 
 const NOW: UnixTime = UnixTime(1_767_225_600);
 
@@ -36,6 +36,7 @@ fn node(name: &str, last: u8, peers: u64) -> MemberRow {
         wrapped: None,
         clock_skew_s: None,
         unready: None,
+        unready_code: None,
         reason_code: None,
         reason: None,
     }
@@ -318,6 +319,10 @@ fn nodes_that_keep_a_cluster_from_being_enabled() {
     let not_ready = NotReady::of(&status, false);
     assert_eq!(not_ready.lines(), ["  d, e: no answer", "  c: its kernel has no ESP"]);
     assert!(!not_ready.may_pass(), "somebody has to mend it");
+    status.nodes[2].unready_code = Some(Unready::NoEsp);
+    assert!(!NotReady::of(&status, false).may_pass());
+    status.nodes[2].unready_code = Some(Unready::Other);
+    assert!(NotReady::of(&status, false).may_pass(), "its kernel may have had no memory");
     // Whose token was used twice is no member, and keeps nobody from anything.
     for at in 2..5 {
         status.nodes[at].reason_code = Some(MemberTrouble::HeldOut);

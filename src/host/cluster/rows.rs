@@ -17,7 +17,7 @@ use crate::roster::{Conflict, EntryId, KeyStage, Matter, Member, Roster, RosterV
 use crate::store::settings_in_force;
 use crate::types::generation::{VERSION, is_older};
 use crate::types::units::listed;
-use crate::types::{NodeName, Problem, ProblemCode, Protection, UnixTime};
+use crate::types::{NodeName, Problem, ProblemCode, Protection, UnixTime, Unready};
 
 /// For how long keys may be made without a wrapped secret that is in force: as long as the move to it takes, at most.
 const MOVE_MOST: Duration = Duration::from_secs(60 * 60);
@@ -146,7 +146,8 @@ impl MemberSeen<'_> {
             keys,
             wrapped: report.and_then(|report| report.wrapped.clone()),
             clock_skew_s: report.map(skew),
-            unready,
+            unready: unready.map(explain::unready),
+            unready_code: unready,
             reason_code,
             reason,
         }
@@ -194,8 +195,8 @@ impl MemberSeen<'_> {
         if let Some(words) = disagrees {
             return Some((MemberTrouble::PairDisagrees, words));
         }
-        if let Some(words) = self.unready() {
-            return Some((MemberTrouble::Problems, words));
+        if let Some(why) = self.unready() {
+            return Some((MemberTrouble::Problems, explain::unready(why)));
         }
         if report.problems > 0 {
             return Some((
@@ -206,14 +207,10 @@ impl MemberSeen<'_> {
         None
     }
 
-    /// What keeps it from being protected, and what to do.
-    fn unready(&self) -> Option<String> {
+    /// What keeps it from being protected.
+    fn unready(&self) -> Option<Unready> {
         let report = self.report?;
-        if report.is_stuck {
-            return Some("its file is not in force: `hostseal status` there says why".to_owned());
-        }
-        let words = report.unready.as_ref()?;
-        Some(format!("it cannot be protected, as {words}: `hostseal doctor` there says what to do"))
+        if report.is_stuck { Some(Unready::File) } else { report.unready }
     }
 }
 
@@ -392,6 +389,7 @@ fn held_out(name: &NodeName, addresses: &[IpAddr], why: &str) -> MemberRow {
         wrapped: None,
         clock_skew_s: None,
         unready: None,
+        unready_code: None,
         reason_code: Some(MemberTrouble::HeldOut),
         reason: Some(format!(
             "it is no member until an admin decides: {why}. `hostseal remove {name}` takes it out"

@@ -19,7 +19,7 @@ use crate::ike::Transmit;
 use crate::protect::policies;
 use crate::types::{
     Action, Block, Direction, Family, KernelState, KeySource, Op, OpError, Pair, PolicyDirection, PolicyId,
-    PolicyReading, Problem, Sa, SaId, SaReading, SaTable, Spi,
+    PolicyReading, Problem, Sa, SaId, SaReading, SaTable, Spi, Unready,
 };
 
 /// What becomes of an outbound packet.
@@ -59,7 +59,7 @@ pub(super) struct SimKernel {
     /// How often it was read as a whole.
     pub(super) looks: usize,
     /// What it cannot encrypt for want of.
-    pub(super) lacks: Option<String>,
+    pub(super) lacks: Option<Unready>,
 }
 
 /// What an agent unwinds with that dies in the middle of its work.
@@ -301,8 +301,8 @@ impl System for SimKernel {
         Ok(())
     }
 
-    fn try_esp(&mut self, _: Family) -> Result<(), String> {
-        self.lacks.clone().map_or(Ok(()), Err)
+    fn try_esp(&mut self, _: Family) -> Result<(), Unready> {
+        self.lacks.map_or(Ok(()), Err)
     }
 
     fn here(&mut self) -> io::Result<Here> {

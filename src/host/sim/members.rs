@@ -25,7 +25,7 @@ use crate::identity::Secret;
 use crate::observe::cluster::{ClusterStatus, DesiredState, MemberRow, MemberTrouble};
 use crate::roster::{EntryId, RecoveryKey, Roster};
 use crate::store::{ClusterFiles, ClusterState, NodeKeys, credentials, member_config};
-use crate::types::{Protection, RowState};
+use crate::types::{Protection, RowState, Unready};
 
 /// An Ed25519 key by its seed (RFC 8410 section 7).
 pub(super) fn pem(seed: [u8; 32]) -> String {
@@ -435,17 +435,21 @@ fn a_removed_node_goes_to_the_clear_without_a_loss_and_the_others_do_not_notice(
 fn a_node_that_could_not_be_protected_says_why() {
     let mut world = talking(3, 0);
     assert!(world.cluster_status(0).nodes.iter().all(|node| node.unready.is_none()));
-    world.hosts[2].kernel.lacks = Some("the kernel has no ESP: module esp4 is missing".to_owned());
+    world.hosts[2].kernel.lacks = Some(Unready::NoEsp);
     world.run(3 * SECOND, None);
     for asked in [0, 2] {
         let status = world.cluster_status(asked);
+        assert_eq!(row(&status, 2).unready_code, Some(Unready::NoEsp));
         let words = row(&status, 2).unready.as_deref().unwrap_or_default();
         assert!(words.contains("module esp4") && words.contains("hostseal doctor"), "{status:?}");
         assert_eq!(row(&status, 2).reason_code, Some(MemberTrouble::Problems));
         assert!((0..2).all(|at| row(&status, at).unready.is_none()));
     }
+    // Its modules are not looked for each time.
     world.hosts[2].kernel.lacks = None;
     world.run(3 * SECOND, None);
+    assert!(row(&world.cluster_status(0), 2).unready.is_some());
+    world.run(15 * SECOND, None);
     assert_eq!(row(&world.cluster_status(0), 2).unready, None);
 }
 

@@ -446,6 +446,7 @@ fn member(reason_code: Option<MemberTrouble>) -> MemberRow {
         wrapped: None,
         clock_skew_s: Some(ClockSkew { ms: 400 }),
         unready: None,
+        unready_code: None,
         reason_code,
         reason: reason_code.map(|_| "the reason".to_owned()),
     }

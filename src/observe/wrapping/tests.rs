@@ -31,6 +31,7 @@ fn row(name: &str, wrapped: Option<MemberKey>) -> MemberRow {
         wrapped,
         clock_skew_s: None,
         unready: None,
+        unready_code: None,
         reason_code: None,
         reason: None,
     }
