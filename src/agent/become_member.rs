@@ -413,4 +413,25 @@ mod tests {
         newcomer.make_keys().unwrap();
         assert_eq!(Saved::load(&state).unwrap().followed, None);
     }
+    /// Its agent may still be going back to the clear, in stages.
+    #[test]
+    fn who_is_out_and_joins_too_soon_is_told_what_to_wait_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hostseal.toml");
+        fs::write(&path, format!("state_dir = \"{}\"\n", directory.path().join("state").display())).unwrap();
+        let newcomer = Newcomer::find(&path).unwrap();
+        Saved { leaving: true, ..Saved::default() }.save(&newcomer.places.state_path()).unwrap();
+        let single = Single::of_test(directory.path(), directory.path());
+        let agent = single.claim().unwrap();
+        let words = |newcomer: &Newcomer| newcomer.end_agent(&single).unwrap_err().to_string();
+        assert!(words(&newcomer).starts_with("the agent runs on this host: stop it"));
+        let newcomer = Newcomer { returns: true, ..newcomer };
+        let waits = words(&newcomer);
+        assert!(
+            waits.contains("still going back to the clear: try again when `hostseal status` says"),
+            "{waits}"
+        );
+        drop(agent);
+        newcomer.end_agent(&single).unwrap();
+    }
 }

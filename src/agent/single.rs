@@ -74,6 +74,12 @@ impl Single {
         Self { lock: run_dir.join("agent.lock"), name: name::AGENT.to_owned() }
     }
 
+    /// With a name that no other test has.
+    #[cfg(test)]
+    pub(super) fn of_test(run_dir: &Path, name: &Path) -> Self {
+        Self { name: format!("hostseal-test-{}", name.display()), ..Self::new(run_dir) }
+    }
+
     /// Becomes the only agent. One that is about to end, as after `disable`, is waited for.
     ///
     /// # Errors
@@ -200,21 +206,16 @@ fn end_fellows() -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    /// With a name that no other test has.
-    fn single(run_dir: &Path, name: &Path) -> Single {
-        Single { name: format!("hostseal-test-{}", name.display()), ..Single::new(run_dir) }
-    }
-
     #[test]
     fn a_second_agent_is_refused_while_the_first_runs() {
         let (here, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let one = single(here.path(), here.path());
+        let one = Single::of_test(here.path(), here.path());
         let refusal = |one: &Single| one.claim().err().unwrap().to_string();
         assert!(!one.runs().unwrap());
         let first = one.claim().unwrap();
         assert!(one.runs().unwrap());
         assert!(refusal(&one).contains("another agent runs: it holds"));
-        let other = single(elsewhere.path(), here.path());
+        let other = Single::of_test(elsewhere.path(), here.path());
         assert!(other.runs().unwrap(), "with other directories too");
         assert!(refusal(&other).contains(&format!("kill {}", std::process::id())));
         drop(first);
