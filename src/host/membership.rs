@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::machines::{MachineStart, MachineVerdict, Machines};
+use self::machines::{MachineStart, MachineVerdict, Machines, WaitingMachine};
 use self::refused::Refusals;
 pub use self::refused::{Annoyance, Nuisance};
 use self::stand_ins::StandIns;
@@ -384,7 +384,9 @@ impl Membership {
                 self.part(line);
                 // Soon, and with all others who are gone by then.
                 self.parting.entry(line).and_modify(|until| *until = now);
-                self.decide(now, engine);
+                while let Some(newcomer) = self.machines.poll_free() {
+                    self.judge(now, engine, newcomer, MachineVerdict::Admit);
+                }
             }
             ControlEvent::Failed { failure, .. } => self.stand_ins.note_failure(line, failure),
         }
@@ -518,13 +520,24 @@ impl Membership {
     fn decide(&mut self, now: Instant, engine: &mut Engine) {
         let heard = |engine: &Engine, pair| engine.control(pair, Purpose::Control).and_then(|it| it.heard);
         while let Some((newcomer, verdict)) = self.machines.poll_newcomer(now, |pair| heard(engine, pair)) {
-            let (pair, line) = (newcomer.pair, newcomer.line);
-            // Who is a member, and by which addresses, may have changed meanwhile.
-            if verdict == MachineVerdict::Admit && self.kept.get(&pair) == Some(&line) {
-                self.let_speak(now, engine, (pair, line), newcomer.session, newcomer.start);
-            } else {
-                engine.refuse(now, newcomer.session);
-            }
+            self.judge(now, engine, newcomer, verdict);
+        }
+    }
+
+    /// A newcomer hears what has become of it.
+    fn judge(
+        &mut self,
+        now: Instant,
+        engine: &mut Engine,
+        newcomer: WaitingMachine,
+        verdict: MachineVerdict,
+    ) {
+        let WaitingMachine { pair, line, session, start, .. } = newcomer;
+        // Who is a member, and by which addresses, may have changed meanwhile.
+        if verdict == MachineVerdict::Admit && self.kept.get(&pair) == Some(&line) {
+            self.let_speak(now, engine, (pair, line), session, start);
+        } else {
+            engine.refuse(now, session);
         }
     }
 
@@ -540,12 +553,15 @@ impl Membership {
         if !engine.is_introduced(pair, session) {
             return;
         }
-        self.machines.note_admitted(now, line, start);
+        let is_to_answer = self.machines.note_admitted(now, line, start);
         self.stand_ins.forget(line);
         if !self.near.contains(&pair) {
             self.check_at.get_or_insert(now + CALL);
         }
         engine.admit(now, session);
+        if is_to_answer {
+            engine.check_control(now, pair);
+        }
         // What it had heard it may have lost with its last start.
         self.carriage.handle_up(now, line, &self.roster);
     }

@@ -93,12 +93,17 @@ impl Machines {
         None
     }
 
-    /// This one speaks for the member from now on.
-    pub(super) fn note_admitted(&mut self, now: Instant, line: EntryId, start: MachineStart) {
+    /// This one speaks for the member from now on. Says whether others wait for its place: it is to be asked whether it is
+    /// there, and has as much time to answer as the one before.
+    #[must_use]
+    pub(super) fn note_admitted(&mut self, now: Instant, line: EntryId, start: MachineStart) -> bool {
         self.speaking.insert(line, start);
         if let Some(last) = self.admitted.insert(line, start).filter(|last| *last != start) {
             self.former.insert(line, (last, now));
         }
+        let waiting = |it: &&mut WaitingMachine| it.line == line && it.start != start;
+        let waiting = self.newcomers.iter_mut().filter(waiting);
+        waiting.map(|newcomer| newcomer.since = now).count() > 0
     }
 
     /// Nobody speaks for the member any more.
@@ -122,6 +127,12 @@ impl Machines {
             self.duplicates.insert(line, now);
         }
         Some((newcomer, if answers { MachineVerdict::Refuse } else { MachineVerdict::Admit }))
+    }
+
+    /// The next newcomer for whose member nobody speaks any more.
+    pub(super) fn poll_free(&mut self) -> Option<WaitingMachine> {
+        let at = self.newcomers.iter().position(|it| self.is_free_for(it.line, it.start))?;
+        Some(self.newcomers.remove(at))
     }
 
     /// When [`Machines::poll_newcomer`] is due.
@@ -163,9 +174,42 @@ mod tests {
         let start = |boot| MachineStart { machine: [1; 16], boot: [boot; 16] };
         let pair = Pair { local: [10, 0, 0, 1].into(), remote: [10, 0, 0, 2].into() };
         let mut machines = Machines::default();
-        machines.note_admitted(now, line, start(1));
+        assert!(!machines.note_admitted(now, line, start(1)), "nobody waits");
         assert_eq!(machines.meet(now, (pair, line), SessionKey::numbered(7), start(2)), None);
         machines
+    }
+
+    /// The machine was started twice in a moment, as at an update: the start between has answered nothing.
+    #[test]
+    fn who_was_just_admitted_is_asked_too_before_the_next_one_is_refused() {
+        let (now, line) = (Instant::now(), EntryId::new([1; 32]));
+        let start = |boot| MachineStart { machine: [1; 16], boot: [boot; 16] };
+        let mut machines = waiting(now, line);
+        let pair = Pair { local: [10, 0, 0, 1].into(), remote: [10, 0, 0, 2].into() };
+        let second = now + Duration::from_secs(2);
+        assert_eq!(machines.meet(second, (pair, line), SessionKey::numbered(8), start(3)), None);
+        let later = now + ANSWERS_WITHIN;
+        let (next, verdict) = machines.poll_newcomer(later, |_| None).unwrap();
+        assert_eq!((next.session, verdict), (SessionKey::numbered(7), MachineVerdict::Admit));
+        assert!(machines.note_admitted(later, line, next.start), "another one waits");
+        // It was heard when it was admitted, and not since.
+        let heard = |_| Some(later);
+        assert!(machines.poll_newcomer(second + ANSWERS_WITHIN, heard).is_none(), "it has time to answer");
+        let (next, verdict) = machines.poll_newcomer(later + ANSWERS_WITHIN, heard).unwrap();
+        assert_eq!((next.session, verdict), (SessionKey::numbered(8), MachineVerdict::Admit));
+        assert_eq!(machines.duplicates(later).count(), 0);
+    }
+
+    /// What came at the same time may not have been read yet: only the clock says who has not answered.
+    #[test]
+    fn the_end_of_one_decides_about_nobody_else() {
+        let (now, line) = (Instant::now(), EntryId::new([1; 32]));
+        let mut machines = waiting(now, line);
+        assert!(machines.poll_free().is_none());
+        machines.part(EntryId::new([2; 32]));
+        assert!(machines.poll_free().is_none());
+        machines.part(line);
+        assert_eq!(machines.poll_free().map(|it| it.session), Some(SessionKey::numbered(7)));
     }
 
     #[test]

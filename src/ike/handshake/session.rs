@@ -215,9 +215,11 @@ impl Session {
         self.half_open().map(|half_open| half_open.begun).or(introduced)
     }
 
-    /// Whether its initiator, who is not us, has made us remember it without a proof, or without being admitted.
+    /// Whether its initiator, who is not us, has made us remember it without a proof, or waits to join. A member that waits
+    /// to be admitted has proven itself: nobody else takes its place, and few wait for the place of one.
     pub fn is_unproven(&self) -> bool {
-        self.half_open_since().is_some() || matches!(self, Session::Refused(_))
+        let is_member = self.introduced().is_some() && !self.is_joiner();
+        (self.half_open_since().is_some() && !is_member) || matches!(self, Session::Refused(_))
     }
 
     /// Octets of messages that have not come as a whole yet.

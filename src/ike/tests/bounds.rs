@@ -16,7 +16,7 @@ const HANDSHAKES: u64 = 2_000;
 const UNPROVEN: u64 = 16;
 
 /// One handshake with host 0 in the name of host 1, up to the refusal of its IKE_AUTH, or up to the answer before.
-fn shake(net: &mut Net, method: Method, seed: u64, goes_on: bool) {
+pub(super) fn shake(net: &mut Net, method: Method, seed: u64, goes_on: bool) {
     let secret = if method == Method::Ike { [66; 32] } else { SECRET };
     let mut initiator = Engine::new(by(method, secret), Box::new(Dice(seed)));
     initiator.keep(net.now, pair(1, 0), Posture::Active);

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bounds::shake;
 use super::net::{Dice, Net, SECRET, Weather, address, by, octets, pair, seeds, settings};
 use super::proof::Pem;
 use crate::identity::{KeyKind, PublicKey};
@@ -499,6 +500,22 @@ fn nothing_is_said_before_the_peer_is_admitted() {
     (0..2).for_each(|host| assert_none(&net, host));
     assert!(net.hosts[1].reasons.contains(&BadProof::NotAdmitted.into()));
     assert!(net.hosts[1].engine.counters().sessions < 5);
+}
+
+/// Somebody who sees what is sent to the member's address, and so returns cookies, begins again and again.
+#[test]
+fn who_has_proven_itself_and_waits_is_not_pushed_out_by_who_has_not() {
+    let members = Members::new(2);
+    let mut net = members.net(333);
+    net.hosts[0].admits = Box::new(|_| None);
+    net.call(0, |engine, now| engine.keep_control(now, pair(0, 1), Posture::Passive));
+    net.call(1, |engine, now| engine.keep_control(now, pair(1, 0), Posture::Active));
+    net.run(2 * SECOND);
+    let waiting = net.hosts[0].introduced[0].session;
+    net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Passive);
+    (0..40).for_each(|seed| shake(&mut net, Method::Ike, 7_000 + seed, false));
+    assert!(net.hosts[0].engine.counters().half_open_dropped > 0);
+    assert!(net.hosts[0].engine.is_introduced(pair(0, 1), waiting));
 }
 
 // ---------------------------------------------------------------------- settings
