@@ -34,7 +34,7 @@ fn the_dead_do_not_delay_the_first_protection_of_the_live() {
 fn the_dead_do_not_delay_the_live_after_a_reboot() {
     for sealed in [0, 3000] {
         seeds(2, |seed| {
-            let mut world = among(4000, seed);
+            let mut world = among(5000, seed);
             (0..LIVE).for_each(|host| world.enable(host));
             assert!(world.run_until(10 * SECOND, live_protected));
             world.run(10 * SECOND, None);
