@@ -37,18 +37,26 @@ impl Acceptor {
 
     /// The next connection.
     pub(super) async fn next(&mut self) -> UnixStream {
+        self.refill();
         loop {
-            if self.reserve.is_none() {
-                self.reserve = self.listener.as_fd().try_clone_to_owned().ok();
-            }
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     self.said = false;
                     return stream;
                 }
+                // What is given up is for the connection: taken again at once, it would be missing for ever.
                 Err(error) if ran_out(&error) && self.reserve.take().is_some() => {}
-                Err(error) => self.rest(&error).await,
+                Err(error) => {
+                    self.rest(&error).await;
+                    self.refill();
+                }
             }
+        }
+    }
+
+    fn refill(&mut self) {
+        if self.reserve.is_none() {
+            self.reserve = self.listener.as_fd().try_clone_to_owned().ok();
         }
     }
 

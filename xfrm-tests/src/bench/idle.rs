@@ -109,7 +109,7 @@ fn sleeps(process: Pid) -> Result<u64> {
 }
 
 /// Processor time of a process in hundredths of a second: the 14th and 15th field of its `stat`.
-pub(super) fn ticks(process: Pid) -> Result<u64> {
+pub(crate) fn ticks(process: Pid) -> Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
     let (_, fields) = stat.rsplit_once(") ").context("no name in stat")?;
     fields.split(' ').skip(11).take(2).map(|field| Ok(field.parse::<u64>()?)).sum()

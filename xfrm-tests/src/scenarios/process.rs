@@ -3,15 +3,18 @@
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{ensure_nothing_of_ours, ensure_pings, sealed_pair};
+use crate::bench::idle::ticks;
 use crate::campaign::faults::MORTAL;
-use crate::lab::agent::{CONFIG, Cluster, SECRETS, await_end, hostseal, start_agent, status};
+use crate::lab::agent::{
+    CONFIG, Cluster, SECRETS, Status, await_end, hostseal, start_agent, status, status_until,
+};
 use crate::lab::wait::until;
 use crate::lab::{HOSTSEAL, Host, Lab, Process};
 use crate::tests::Test;
@@ -33,6 +36,8 @@ pub(super) const ALL: &[Test] = &[
 ];
 
 const RUN: &str = "/run/hostseal";
+/// Says when the state was written.
+const WRITTEN: &str = "stat -c '%i %y' /var/lib/hostseal/state.json";
 
 /// The processes of a host that are hostseal's: its agents and what keeps their sockets.
 fn ours(host: &Host) -> Result<Vec<String>> {
@@ -225,7 +230,8 @@ fn few_descriptors(lab: &mut Lab) -> Result<()> {
     for host in [&a, &b] {
         super::await_protected(host)?;
     }
-    // So few that none is left: an answer is had all the same, and the log is not filled.
+    // So few that none is left, and more is asked for all the time: what matters is done all the same, and the log is
+    // not filled.
     let pid = status(&a)?.agent()?;
     let open = a.run(&format!("ls /proc/{pid}/fd | wc -l"))?;
     let lines = || Ok::<_, anyhow::Error>(a.read(&format!("{RUN}/agent.log"))?.lines().count());
@@ -234,6 +240,24 @@ fn few_descriptors(lab: &mut Lab) -> Result<()> {
     let silent = a.within(|| {
         (0..40).map(|_| UnixStream::connect(format!("{RUN}/hostseal.sock"))).collect::<io::Result<Vec<_>>>()
     })??;
+    let written = a.run(WRITTEN)?;
+    a.run("ip xfrm state flush")?;
+    status_until(
+        &b,
+        "new keys without a descriptor to spare",
+        Duration::from_secs(60),
+        Status::all_protected,
+    )?;
+    until("the state is written without a descriptor to spare", Duration::from_secs(60), || {
+        ensure!(a.run(WRITTEN)? != written, "not since {written}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    let (begun, before_pings) = (Instant::now(), ticks(pid)?);
+    a.run(&format!("ping -n -q -c 30 -i 0.1 {}", b.v4()))?;
+    // An agent that never rests takes all of the time.
+    let (worked, all) = (ticks(pid)? - before_pings, begun.elapsed().as_millis() / 10);
+    ensure!(u128::from(worked) < all / 4, "{worked} of {all} hundredths of a second at work");
+    println!("{worked} of {all} hundredths of a second at work without a descriptor to spare");
     drop(silent);
     // It says what it lacks, and goes on once it has it.
     until("an answer", Duration::from_secs(30), || {
@@ -243,7 +267,7 @@ fn few_descriptors(lab: &mut Lab) -> Result<()> {
     })?;
     a.run(&format!("prlimit --pid {pid} --nofile=1024"))?;
     hostseal(&a, "status")?.expect_code(0)?;
-    ensure!(lines()? - before < 10, "{}", a.read(&format!("{RUN}/agent.log"))?);
+    ensure!(lines()? - before < 20, "{}", a.read(&format!("{RUN}/agent.log"))?);
     ensure_pings(&a, &b, 3)
 }
 
