@@ -89,7 +89,17 @@ fn behind_have_no_say(lab: &mut Lab) -> Result<()> {
     ensure!(named(&status, "critical")?.is_empty(), "{status:?}");
     let capture = lab.capture(&a)?;
     ensure_pings(&a, &b, 3)?;
-    capture.stop()?.ensure_nothing_clear()
+    capture.stop()?.ensure_nothing_clear()?;
+    // What becomes of packets that no policy matches is not ours to say, and is named.
+    a.run("ip xfrm policy setdefault fwd block")?;
+    let status = hostseal(&a, "status --json")?.expect_code(0)?;
+    let found = named(&status, "warning")?;
+    ensure!(found.len() == 1 && found[0].contains("drops forwarded packets"), "{found:?}");
+    let check = hostseal(&a, "config check")?.expect_code(0)?;
+    ensure!(check.stdout.contains("setdefault fwd accept"), "{check:?}");
+    a.run("ip xfrm policy setdefault fwd accept")?;
+    ensure!(named(&hostseal(&a, "status --json")?.expect_code(0)?, "warning")?.is_empty());
+    Ok(())
 }
 
 fn refused(lab: &mut Lab) -> Result<()> {
