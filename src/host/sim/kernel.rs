@@ -238,10 +238,6 @@ impl SimKernel {
         let of_pair = sas.filter(|sa| sa.is_between(pair) && sa.direction(pair) == direction);
         of_pair.map(|sa| sa.id.spi).collect()
     }
-
-    fn ensure_readable(&self) -> Result<(), Unreadable> {
-        if self.unreadable { Err(Unreadable("no buffer space".to_owned())) } else { Ok(()) }
-    }
 }
 
 impl Kernel for SimKernel {
@@ -266,12 +262,13 @@ impl Kernel for SimKernel {
 
     fn read(&mut self) -> Result<KernelState, Unreadable> {
         self.looks += 1;
-        self.ensure_readable()?;
+        if self.unreadable {
+            return Err(Unreadable("no buffer space".to_owned()));
+        }
         Ok(self.state.clone())
     }
 
     fn read_all_sas(&mut self) -> Result<SaTable, Unreadable> {
-        self.ensure_readable()?;
         Ok(SaTable { ours: self.state.sas.clone(), strangers: self.state.strangers.sas.clone() })
     }
 

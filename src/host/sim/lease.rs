@@ -562,18 +562,6 @@ fn what_is_done_with_the_key_is_on_record() {
     assert!(kms.answers.get(&KeyStanding::Valid).is_some_and(|count| *count > 0));
 }
 
-/// A number that nobody could count is left out: 0 would be one, too.
-#[test]
-fn a_cut_in_a_kernel_that_cannot_be_read_has_no_number() {
-    let mut world = leased(11);
-    world.hosts[0].kernel.unreadable = true;
-    world.kms(0, Err(Refusal::Denied));
-    let cut = |world: &World| world.record(0).into_iter().find(|it| it.0 == "Cut");
-    assert!(world.run_until(3 * CHECK, |world| cut(world).is_some()));
-    let (_, answer, sas_cut) = cut(&world).expect("it was told");
-    assert_eq!((answer.as_deref(), sas_cut), (Some("denied"), None));
-}
-
 /// A disk that takes nothing delays nothing; what it did not take is written later, and what cannot wait is counted.
 #[test]
 fn a_full_disk_leaves_a_gap_that_is_told() {
