@@ -111,6 +111,7 @@ impl Place {
         let evidence = Evidence {
             now: UnixTime(1_767_225_600),
             config: &config,
+            config_id: &config.config_id(),
             node: &config.nodes[0],
             secret_id: Some("91c2"),
             present: &present,
