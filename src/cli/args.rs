@@ -18,7 +18,7 @@ use clap_complete::Shell;
 pub use self::cluster::OrderArgs;
 pub use self::cluster::{
     AddArgs, AdminCommand, CreateTokenArgs, FloatingArgs, FloatingCommand, InitArgs, JoinArgs, LeaveArgs,
-    RemoveArgs, RotateArgs, SetSettingsArgs, SettingsArgs, SettingsCommand, TokenCommand,
+    MoveNodeArgs, RemoveArgs, RotateArgs, SetSettingsArgs, SettingsArgs, SettingsCommand, TokenCommand,
 };
 pub use self::doctor::DoctorArgs;
 pub use self::kms::{AuditArgs, KmsCommand, KmsRunnerArgs, MoveArgs, OutArgs, RewrapArgs, WrapArgs};
@@ -242,6 +242,15 @@ pub enum Command {
         hostseal add db --address 10.0.0.9 --public-key MCowBQYDK2VwAyEA…\n  \
         hostseal add db --address 10.0.0.9,fd00::9 --public-key MCowBQYDK2VwAyEA…")]
     Add(AddArgs),
+    /// Say which addresses a node has from now on. It needs an admin node.
+    ///
+    /// The node stays who it is, with its keys and rights. Pairs of addresses that it had before go on, and those of
+    /// new ones are protected if the cluster is. To lose nothing, give it old and new addresses first, and take the
+    /// old ones away when nothing uses them any more.
+    #[command(after_help = "Examples:\n  \
+        hostseal move c --address 10.0.0.3 --address 10.1.0.3    it has the second one too\n  \
+        hostseal move c --address 10.1.0.3                       it has that one alone")]
+    Move(MoveNodeArgs),
     /// Remove a node from the cluster for good. It needs an admin node.
     ///
     /// The others drop it at once. A node that is up goes to the clear without losing a packet. With

@@ -13,20 +13,20 @@ use super::args::Invocation;
 use super::exit::{CommandError, Exit};
 use super::term::print;
 
-/// Behind bash's script: it knows words of the grammar alone, and `status`, `top`, `doctor`, `prove`, `remove`, `admin` and
-/// `floating` take names of nodes.
+/// Behind bash's script: it knows words of the grammar alone, and `status`, `top`, `doctor`, `prove`, `move`, `remove`,
+/// `admin` and `floating` take names of nodes.
 const BASH_NODES: &str = r#"
 _hostseal_nodes() {
     _hostseal "$@"
     local word before= named=
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case "$before $word" in
-            *" status" | *" top" | *" doctor" | *" prove" | *" remove" | "admin add" | *" --node") named=1 ;;
+            *" status" | *" top" | *" doctor" | *" prove" | *" move" | *" remove" | "admin add" | *" --node") named=1 ;;
         esac
         before=$word
     done
     case "$before" in
-        --out | --verify | --key) named= ;;
+        --out | --verify | --key | --address) named= ;;
     esac
     if [ -n "$named" ] && [[ ${COMP_WORDS[COMP_CWORD]} != -* ]]; then
         COMPREPLY=($(compgen -W "$(hostseal nodes 2>/dev/null)" -- "${COMP_WORDS[COMP_CWORD]}"))
@@ -37,7 +37,7 @@ complete -F _hostseal_nodes -o nosort -o bashdefault -o default hostseal
 
 /// The same behind fish's script.
 const FISH_NODES: &str = "
-complete -c hostseal -n '__fish_seen_subcommand_from status top doctor prove remove' -f -a '(hostseal nodes 2>/dev/null)'
+complete -c hostseal -n '__fish_seen_subcommand_from status top doctor prove move remove' -f -a '(hostseal nodes 2>/dev/null)'
 complete -c hostseal -n '__fish_seen_subcommand_from admin; and __fish_seen_subcommand_from add' -f -a \
 '(hostseal nodes 2>/dev/null)'
 complete -c hostseal -n '__fish_seen_subcommand_from floating; and __fish_seen_subcommand_from set' -l node -x -a \
@@ -45,9 +45,10 @@ complete -c hostseal -n '__fish_seen_subcommand_from floating; and __fish_seen_s
 ";
 
 /// What the help says of words that are names of nodes: by that zsh's script is told how to complete them.
-const ZSH_NODES: [&str; 5] = [
+const ZSH_NODES: [&str; 6] = [
     "Only pairs with these nodes",
     "Only the paths to this node",
+    "The node that has other addresses now",
     "The node that goes",
     "The node whose rights change",
     "A node that may have it. At least two]:NODE",

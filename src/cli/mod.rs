@@ -85,6 +85,7 @@ pub fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
         Command::Reload => reload::run(invocation),
         Command::Token(command) => cluster::token(invocation, command),
         Command::Add(args) => cluster::add(invocation, args),
+        Command::Move(args) => cluster::relocate(invocation, args),
         Command::Remove(args) => cluster::remove(invocation, args),
         Command::Leave(args) => cluster::leave(invocation, args),
         Command::Rotate(args) => cluster::rotate(invocation, args),

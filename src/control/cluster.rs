@@ -34,6 +34,8 @@ pub enum ClusterRequest {
     CreateToken(TokenOrder),
     /// A node that runs other software is to be listed. Answered by [`ClusterReply::Done`].
     Add(AddOrder),
+    /// A node is to have other addresses. Likewise.
+    Move(MoveOrder),
     /// A node is to be out for good. Likewise.
     Remove {
         /// Its name.
@@ -129,6 +131,15 @@ pub struct AddOrder {
     pub addresses: Vec<IpAddr>,
     /// Its public key, as `hostseal key show` prints one.
     pub public_key: String,
+}
+
+/// A node that is to have other addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveOrder {
+    /// Its name.
+    pub node: NodeName,
+    /// All addresses that it has from then on.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Addresses that are to move between nodes.

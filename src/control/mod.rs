@@ -24,8 +24,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use self::cluster::{
-    AddOrder, ClusterReply, ClusterRequest, FloatingOrder, FloatingRow, NodePlan, SecretLine, SettingsOrder,
-    TokenOrder,
+    AddOrder, ClusterReply, ClusterRequest, FloatingOrder, FloatingRow, MoveOrder, NodePlan, SecretLine,
+    SettingsOrder, TokenOrder,
 };
 pub use self::doctor::{DoctorReply, DoctorRequest, NodeChecks};
 pub use self::member_proof::{MemberProofReply, MemberProofRequest};

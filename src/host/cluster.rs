@@ -7,6 +7,7 @@
 //! rotation  new keys for this node, where an admin wants that
 //! follow    what the cluster is to do becomes this host's wish, once
 //! moving    which addresses move between nodes
+//! relocate  a node gets other addresses
 //! standing  how members stand, asked and told
 //! tried     settings that are on trial
 //! offers    a wrapped secret that is offered, tried
@@ -33,6 +34,7 @@ mod previews;
 mod proofs;
 mod questions;
 mod readiness;
+mod relocate;
 mod rotation;
 mod rows;
 mod standing;

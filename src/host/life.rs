@@ -1,6 +1,8 @@
 //! How an agent begins and ends: it goes on with what was wanted when the last one ended, and leaves nothing behind once
 //! the host is in the clear.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use anyhow::bail;
@@ -13,7 +15,7 @@ use super::hurry::Hurry;
 use super::onlookers::Onlookers;
 use super::pace::Pace;
 use super::prover::Prover;
-use super::setup::Secrets;
+use super::setup::{Secrets, Setup};
 use super::system::{Moment, System};
 use super::unwrap::Leased;
 use super::ways::Ways;
@@ -287,9 +289,16 @@ impl Host {
     /// clear.
     pub(super) fn close_sockets(&mut self, system: &mut dyn System) {
         if let Some(core) = self.core.as_ref().filter(|_| self.narrows) {
-            system.retain(&core.own().into_iter().chain(self.setup.addresses()).collect());
+            system.retain(&core.own().into_iter().chain(self.talks_from(&self.setup)).collect());
         }
         self.narrows = false;
+    }
+
+    /// The addresses from which this host talks to others, by `setup`: also those that it has or had besides, where
+    /// members of its cluster are to be reached from there.
+    pub(super) fn talks_from(&self, setup: &Setup) -> BTreeSet<IpAddr> {
+        let besides = self.core.as_ref().map(Core::member_sources).unwrap_or_default();
+        setup.addresses().chain(besides).collect()
     }
 
     /// Takes the records of the pairs.

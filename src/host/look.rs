@@ -63,10 +63,22 @@ impl Host {
             Ok(here) if self.here.as_ref() == Some(&here) => {}
             Ok(here) => {
                 core.know_own(here.own.clone());
+                core.tell_members_of(now, &here.own);
                 core.handle_addresses(now, system, &here.present);
                 self.here = Some(here);
+                self.bind_besides(system);
             }
             Err(error) => tracing::error!("this host's addresses cannot be listed: {error}"),
+        }
+    }
+
+    /// Listens also where members of the cluster are to be reached from besides the addresses of the pairs.
+    fn bind_besides(&self, system: &mut dyn System) {
+        let from = self.talks_from(&self.setup);
+        if self.setup.addresses().count() < from.len()
+            && let Err(error) = system.bind(from.into_iter().collect(), self.setup.ports())
+        {
+            tracing::error!("the other members cannot be told where this host is now: {error}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! It keeps a control IKE SA with other members, whether traffic is protected or not, and tells them on it what is new.
 //! Who is a member follows from the roster, and nothing else: a node that is gone is not talked to any more.
 
+mod detours;
 mod machines;
 mod refused;
 mod stand_ins;
@@ -69,6 +70,10 @@ pub struct Membership {
     kept: BTreeMap<Pair, EntryId>,
     /// Of these, those with whom this member keeps one. The others keep theirs with this one when they like.
     near: BTreeSet<Pair>,
+    /// The members that were met where the roster says that they are, by these pairs.
+    met: BTreeMap<EntryId, Pair>,
+    /// The addresses that this host has; empty as long as nobody has said so.
+    here: BTreeSet<IpAddr>,
     /// Until when all are near, and since when some of them are.
     called: Option<(Instant, Instant)>,
     /// When those who call this member, or have called it, are asked whether they are there.
@@ -126,6 +131,8 @@ impl Membership {
             carriage: Carriage::default(),
             kept: BTreeMap::new(),
             near: BTreeSet::new(),
+            met: BTreeMap::new(),
+            here: BTreeSet::new(),
             called: None,
             check_at: None,
             known: BTreeMap::new(),
@@ -250,7 +257,7 @@ impl Membership {
             let newest = member.keys.as_ref().map(|keys| keys.ike);
             let keys = newest.into_iter().chain(member.previous_ike).filter_map(|key| key.public_key().ok());
             let keys: Vec<PublicKey> = keys.collect();
-            for address in &member.site.addresses {
+            for address in member.site.addresses.iter().chain(&member.formerly).collect::<BTreeSet<_>>() {
                 members.entry(*address).or_default().extend(keys.iter().cloned());
             }
         }
@@ -261,8 +268,9 @@ impl Membership {
     /// An engine begins that knows nothing of this member yet.
     pub fn begin(&mut self, now: Instant, engine: &mut Engine) {
         for line in std::mem::take(&mut self.kept).into_values() {
-            self.part(line);
+            self.part(now, engine, line);
         }
+        self.met.clear();
         self.machines.begin();
         self.near.clear();
         self.called = None;
@@ -342,12 +350,13 @@ impl Membership {
             near.extend(self.near.get(pair));
         }
         let before = std::mem::take(&mut self.kept);
+        let mut ended = Vec::new();
         let is_same = |pair: &Pair, line: &EntryId| wanted.get(pair) == Some(line);
         for (pair, line) in &before {
             let comes_to_be_far = self.near.contains(pair) && !near.contains(pair);
             if comes_to_be_far || !is_same(pair, line) {
                 engine.end_control(now, *pair);
-                self.part(*line);
+                ended.push(*line);
             }
         }
         for (pair, line) in &wanted {
@@ -359,7 +368,9 @@ impl Membership {
         }
         self.machines.retain(|line| self.known.contains_key(&line));
         self.stand_ins.retain(|line| self.known.contains_key(&line));
+        self.met.retain(|line, pair| wanted.get(pair) == Some(line));
         (self.kept, self.near) = (wanted, near);
+        ended.into_iter().for_each(|line| self.part(now, engine, line));
         self.tell(now, engine);
     }
 
@@ -381,14 +392,24 @@ impl Membership {
             }
             ControlEvent::Heard => self.carriage.handle_heard(line),
             ControlEvent::Ended => {
-                self.part(line);
-                // Soon, and with all others who are gone by then.
-                self.parting.entry(line).and_modify(|until| *until = now);
+                self.part(now, engine, line);
+                if !self.reached().any(|reached| reached == line) {
+                    // Soon, and with all others who are gone by then.
+                    self.parting.entry(line).and_modify(|until| *until = now);
+                }
+                if self.met.get(&line) == Some(&pair) {
+                    self.met.remove(&line);
+                    self.keep_if_moved(now, engine, line);
+                }
                 while let Some(newcomer) = self.machines.poll_free() {
                     self.judge(now, engine, newcomer, MachineVerdict::Admit);
                 }
             }
-            ControlEvent::Failed { failure, .. } => self.stand_ins.note_failure(line, failure),
+            // Where a member was before, anybody may be.
+            ControlEvent::Failed { failure, .. } if self.place_of(line) == Some(pair) => {
+                self.stand_ins.note_failure(line, failure);
+            }
+            ControlEvent::Failed { .. } => {}
         }
         self.tell(now, engine);
     }
@@ -564,20 +585,27 @@ impl Membership {
         }
         // What it had heard it may have lost with its last start.
         self.carriage.handle_up(now, line, &self.roster);
+        if self.place_of(line) == Some(pair) {
+            self.met.insert(line, pair);
+            self.keep_if_moved(now, engine, line);
+        }
     }
 
-    /// The member cannot be talked to any more.
-    fn part(&mut self, line: EntryId) {
+    /// An IKE SA with the member is no more. If there is another one, it goes on there; otherwise nobody can talk to it.
+    fn part(&mut self, now: Instant, engine: &Engine, line: EntryId) {
         self.carriage.handle_down(line);
-        self.machines.part(line);
+        if self.speaks_on(engine, line).is_some() {
+            self.carriage.handle_up(now, line, &self.roster);
+        } else {
+            self.machines.part(line);
+        }
     }
 
     /// Tells the others what there is to tell.
     fn tell(&mut self, now: Instant, engine: &mut Engine) {
         while let Some((line, page)) = self.carriage.poll_tell(&self.roster) {
-            let pair = self.kept.iter().find(|(_, of)| **of == line);
-            if let Some((pair, _)) = pair {
-                engine.tell(now, *pair, Topic::Control, Arc::new(move |_| page.clone()));
+            if let Some(pair) = self.speaks_on(engine, line) {
+                engine.tell(now, pair, Topic::Control, Arc::new(move |_| page.clone()));
             }
         }
     }
@@ -594,7 +622,12 @@ impl Membership {
         let Some(own) = view.member(self.own) else { return Default::default() };
         let neighbours: BTreeSet<EntryId> = Ring::of(view).neighbours(self.own).into_iter().collect();
         let all = self.others().filter_map(|member| Some((pair(own, member)?, member.line)));
-        let all: BTreeMap<Pair, EntryId> = all.collect();
+        let mut all: BTreeMap<Pair, EntryId> = all.collect();
+        for member in self.others() {
+            for pair in self.detours(own, member) {
+                all.entry(pair).or_insert(member.line);
+            }
+        }
         let is_near = |line: &EntryId| self.called.is_some() || neighbours.contains(line);
         let near = all.iter().filter(|(_, line)| is_near(line)).map(|(pair, _)| *pair).collect();
         (all, near)

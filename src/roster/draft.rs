@@ -338,7 +338,10 @@ impl Roster {
 
     fn newest_version(&self, matter: &Matter) -> Version {
         let about = self.in_order().map(|entry| (entry.id(), entry.statement()));
-        let counted = about.filter(|(id, entry)| self.counts(*id) && entry.matter() == *matter);
+        // Where a node is now has to be newer than where it was at first.
+        let first = |id: &EntryId| *matter == Matter::Node(Some(*id));
+        let counted =
+            about.filter(|(id, entry)| self.counts(*id) && (entry.matter() == *matter || first(id)));
         counted.map(|(_, entry)| entry.version).max().unwrap_or_default()
     }
 

@@ -18,6 +18,8 @@ pub struct Member {
     pub line: EntryId,
     /// Where it is.
     pub site: Site,
+    /// Where it was before it moved, as far as nobody else is there now. What it still has may be among that.
+    pub formerly: BTreeSet<IpAddr>,
     /// Its keys; `None` where it has not joined, or runs other software.
     pub keys: Option<Keys>,
     /// The key for IKE before that, which is accepted until the node says that it has changed over.
@@ -143,7 +145,24 @@ impl Nodes {
             }
         }
         nodes.members.sort_by(|a, b| a.site.name.cmp(&b.site.name));
+        nodes.leave_what_others_have(floating);
         nodes
+    }
+}
+
+impl Nodes {
+    /// Where a node was that has moved somebody else may be now.
+    fn leave_what_others_have(&mut self, floating: &BTreeSet<IpAddr>) {
+        if self.members.iter().all(|member| member.formerly.is_empty()) {
+            return;
+        }
+        let sites = self.members.iter().map(|member| (member.line, &member.site.addresses));
+        let has = sites.flat_map(|(line, addresses)| addresses.iter().map(move |it| (*it, line)));
+        let has: BTreeMap<IpAddr, EntryId> = has.collect();
+        for Member { line, formerly, .. } in &mut self.members {
+            let free = |it: &IpAddr| !floating.contains(it) && has.get(it).is_none_or(|at| at == line);
+            formerly.retain(free);
+        }
     }
 }
 
@@ -214,6 +233,8 @@ struct Book<'a> {
     tally: &'a Tally,
     /// Where nodes are now that were elsewhere, by the newest entry.
     moved: BTreeMap<EntryId, (Version, EntryId, Listing<'a>)>,
+    /// Where these have been, those of the first entries apart.
+    seen_at: BTreeMap<EntryId, BTreeSet<IpAddr>>,
     /// What follows the keys that this one signs for: more than one where it was stolen.
     successors: BTreeMap<Signer, Vec<Successor<'a>>>,
     /// The signing keys of those who prove themselves with the keys beside them alone.
@@ -237,12 +258,15 @@ struct Listing<'a> {
 
 impl<'a> Book<'a> {
     fn read(tally: &'a Tally) -> Self {
-        let (moved, successors, changed_over) = Default::default();
-        let mut book = Self { tally, moved, successors, changed_over };
+        let (moved, seen_at, successors, changed_over) = Default::default();
+        let mut book = Self { tally, moved, seen_at, successors, changed_over };
         for (at, entry) in tally.counted() {
             match &entry.says {
                 Saying::Node(listed) => {
                     let this = (entry.version, book.index().id(at), Listing::of(listed));
+                    if let Some(line) = listed.line {
+                        book.seen_at.entry(line).or_default().extend(&listed.site.addresses);
+                    }
                     let newer = |newest: &(Version, EntryId, _)| (newest.0, newest.1) < (this.0, this.1);
                     if let Some(line) = listed.line
                         && book.moved.get(&line).is_none_or(newer)
@@ -283,10 +307,15 @@ impl<'a> Book<'a> {
         let id = self.index().id(at);
         let (version, listing, founding) = self.first(at)?;
         let moved = self.moved.get(&id).filter(|newest| (newest.0, newest.1) > (version, id));
+        let mut formerly = self.seen_at.get(&id).cloned().unwrap_or_default();
+        if !formerly.is_empty() {
+            formerly.extend(&listing.site.addresses);
+        }
         let (version, listing) = moved.map_or((version, listing), |(version, _, to)| (*version, *to));
         let mut member = Member {
             line: id,
             site: listing.site.clone(),
+            formerly,
             keys: founding.cloned(),
             previous_ike: None,
             rotation: None,

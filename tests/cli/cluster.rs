@@ -5,7 +5,8 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use hostseal::control::{
-    AddOrder, ClusterReply, ClusterRequest, ErrorCode, Reply, Request, SecretLine, SettingsOrder, TokenOrder,
+    AddOrder, ClusterReply, ClusterRequest, ErrorCode, MoveOrder, Reply, Request, SecretLine, SettingsOrder,
+    TokenOrder,
 };
 use hostseal::identity::{KeyKind, PrivateKey};
 use hostseal::observe::cluster::{ClusterStatus, ClusterSummary, DesiredState, MemberRow, MemberTrouble};
@@ -151,6 +152,14 @@ fn orders() -> Vec<(&'static str, ClusterRequest, &'static str)> {
              MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=",
             add(),
             "added db (198.51.100.9, 2001:db8::9), which proves itself with its public key\n",
+        ),
+        (
+            "move c --address 198.51.100.3 --address 198.51.100.4",
+            ClusterRequest::Move(MoveOrder {
+                node: name("c"),
+                addresses: vec!["198.51.100.3".parse().unwrap(), "198.51.100.4".parse().unwrap()],
+            }),
+            "c is at 198.51.100.3, 198.51.100.4 from now on: the nodes go by that as they hear of it\n",
         ),
         ("remove c", remove(false), "removed c: the other nodes drop it as they hear of it\n"),
         (
@@ -580,6 +589,9 @@ fn wrong_usage_of_the_commands_about_a_cluster() {
         "enable --alone",
         "disable --alone",
         "confirm --alone",
+        "move",
+        "move c",
+        "move c --address 127.0.0.1",
         "remove",
         "remove a b",
         "leave now",
@@ -600,6 +612,7 @@ fn wrong_usage_of_the_commands_about_a_cluster() {
         "join",
         "token create",
         "add",
+        "move",
         "remove",
         "leave",
         "admin add",

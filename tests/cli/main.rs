@@ -81,9 +81,13 @@ fn what_is_generated() {
     assert_eq!(completed("hostseal top ''", 2), "a b\n");
     assert_eq!(completed("hostseal prove ''", 2), "a b\n");
     assert_ne!(completed("hostseal prove --verify ''", 3), "a b\n", "a file");
-    for line in
-        ["hostseal remove", "hostseal remove --compromised", "hostseal admin add", "hostseal admin remove"]
-    {
+    for line in [
+        "hostseal move",
+        "hostseal remove",
+        "hostseal remove --compromised",
+        "hostseal admin add",
+        "hostseal admin remove",
+    ] {
         let at = line.split(' ').count();
         assert_eq!(completed(&format!("{line} ''"), at), "a b\n", "{line}");
     }
@@ -94,7 +98,7 @@ fn what_is_generated() {
     assert!(completed("hostseal admin ''", 2).contains("remove"));
     assert!(completed("hostseal sta", 1).contains("status"));
     assert!(completed("hostseal status --wa", 2).contains("--watch"));
-    assert_eq!(place.run("completions zsh").out.matches(":_hostseal_nodes'").count(), 8);
+    assert_eq!(place.run("completions zsh").out.matches(":_hostseal_nodes'").count(), 9);
     assert_eq!(place.run("completions fish").out.matches("(hostseal nodes 2>/dev/null)").count(), 3);
     assert!(place.run("man").out.contains(".TH hostseal 1"));
     let pages = place.path("pages");

@@ -115,6 +115,20 @@ pub struct AddArgs {
     pub order: OrderArgs,
 }
 
+/// `hostseal move …`
+#[derive(Debug, Args)]
+pub struct MoveNodeArgs {
+    /// The node that has other addresses now.
+    #[arg(value_name = "NODE", value_parser = name)]
+    pub node: NodeName,
+    /// An address that it has from now on: one that is not given is its address no more. May be given several times.
+    #[arg(long = "address", required = true, value_name = "ADDRESS", value_delimiter = ',', value_parser = address)]
+    pub addresses: Vec<IpAddr>,
+    /// How it is ordered.
+    #[command(flatten)]
+    pub order: OrderArgs,
+}
+
 /// `hostseal remove …`
 #[derive(Debug, Args)]
 pub struct RemoveArgs {

@@ -1,11 +1,11 @@
-//! `hostseal add`, `remove`, `leave` and `admin`: who belongs to the cluster, and who may decide that.
+//! `hostseal add`, `move`, `remove`, `leave` and `admin`: who belongs to the cluster, where, and who may decide that.
 
 use super::begin::read_secret_line;
 use super::member::{OwnMember, say};
-use crate::cli::args::{AddArgs, AdminCommand, Invocation, LeaveArgs, RemoveArgs};
+use crate::cli::args::{AddArgs, AdminCommand, Invocation, LeaveArgs, MoveNodeArgs, RemoveArgs};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::render::names;
-use crate::control::{AddOrder, ClusterRequest, SecretLine};
+use crate::control::{AddOrder, ClusterRequest, MoveOrder, SecretLine};
 
 pub(in crate::cli) fn add(invocation: &Invocation, args: &AddArgs) -> Result<Exit, CommandError> {
     let done =
@@ -17,6 +17,15 @@ pub(in crate::cli) fn add(invocation: &Invocation, args: &AddArgs) -> Result<Exi
     };
     let notes = OwnMember::of(invocation)?.order(ClusterRequest::Add(order), args.order.alone)?;
     say(args.order.json, &done, &notes)
+}
+
+pub(in crate::cli) fn relocate(invocation: &Invocation, args: &MoveNodeArgs) -> Result<Exit, CommandError> {
+    let MoveNodeArgs { node, addresses, order } = args;
+    let done =
+        format!("{node} is at {} from now on: the nodes go by that as they hear of it", names(addresses));
+    let request = ClusterRequest::Move(MoveOrder { node: node.clone(), addresses: addresses.clone() });
+    let notes = OwnMember::of(invocation)?.order(request, order.alone)?;
+    say(order.json, &done, &notes)
 }
 
 pub(in crate::cli) fn remove(invocation: &Invocation, args: &RemoveArgs) -> Result<Exit, CommandError> {

@@ -24,7 +24,7 @@ pub use begin::{RunningAgent, founded, joined, left, step, token as join_token};
 pub(super) use doctor::doctor;
 pub(super) use drive::{confirm, disable, enable};
 pub(super) use floating::floating;
-pub(super) use members::{add, admin, leave, remove};
+pub(super) use members::{add, admin, leave, relocate, remove};
 pub(super) use prove::provers;
 pub(super) use rotate::rotate;
 pub(super) use settings::settings;

@@ -57,9 +57,10 @@ pub(super) fn remove(view: &RosterView, name: NodeName) -> anyhow::Result<Saying
 }
 
 /// That nothing but `name` has the address.
-fn ensure_free(view: &RosterView, name: &NodeName, address: IpAddr) -> anyhow::Result<()> {
+pub(super) fn ensure_free(view: &RosterView, name: &NodeName, address: IpAddr) -> anyhow::Result<()> {
     let has = |addresses: &[IpAddr]| addresses.contains(&address);
-    if let Some(member) = view.members.iter().find(|member| has(&member.site.addresses)) {
+    let mut members = view.members.iter().filter(|member| member.site.name != *name);
+    if let Some(member) = members.find(|member| has(&member.site.addresses)) {
         bail!("{address} is an address of the node {}", member.site.name);
     }
     let others = view.floating.iter().map(|newest| &newest.says).filter(|other| other.name != *name);

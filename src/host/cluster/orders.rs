@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use zeroize::Zeroizing;
 
 use super::ordered::settings_entry;
-use super::{ClusterPart, Host, done, moving};
+use super::{ClusterPart, Host, done, moving, relocate};
 use crate::control::{AddOrder, ClusterReply, ClusterRequest, ErrorCode, Reply, SecretLine, TokenOrder};
 use crate::host::answer::refusal;
 use crate::host::core::Core;
@@ -236,6 +236,11 @@ impl Host {
             }
             ClusterRequest::Rotate => one(Saying::Rotation(Rotation {})),
             ClusterRequest::Add(order) => one(listed(roster, own, order)?),
+            ClusterRequest::Move(order) => {
+                let says = relocate::moved(view, (named(view, &order.node)?, own), order)?;
+                let notes = relocate::notes(&says, own, self.here.as_ref().map(|here| &here.own));
+                Ok(Drafted { reply: ClusterReply::Done { notes }, ..one(says)? })
+            }
             ClusterRequest::Remove { node, address, compromised } => {
                 let gone = if compromised { gone_by_name(view, &node, address) } else { Vec::new() };
                 let lines = match gone.as_slice() {

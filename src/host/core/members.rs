@@ -1,6 +1,7 @@
 //! The cluster that this host is a member of: its control IKE SAs come from the engine of the pairs.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,6 +35,16 @@ impl Core {
     /// The same, for a core that follows.
     pub fn into_membership(self) -> Option<Membership> {
         self.membership
+    }
+
+    /// This host has these unicast addresses now: it may have others than its cluster knows.
+    pub fn tell_members_of(&mut self, now: Instant, own: &BTreeSet<IpAddr>) {
+        self.with_membership(|members, engine| members.handle_here(now, engine, own));
+    }
+
+    /// The addresses from which it talks to other members.
+    pub fn member_sources(&self) -> BTreeSet<IpAddr> {
+        self.membership.as_ref().map(Membership::sources).unwrap_or_default()
     }
 
     /// How full the tables are that others can fill, and what was refused.

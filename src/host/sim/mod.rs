@@ -31,6 +31,7 @@ mod proving;
 mod proving_members;
 mod reconfigure;
 mod refused;
+mod relocation;
 mod remembered;
 mod removal;
 mod rotation;

@@ -119,6 +119,8 @@ pub(super) struct World {
     pub(super) imposter: Option<Imposter>,
     /// An address that moves between hosts.
     pub(super) vip: Option<Vip>,
+    /// Where hosts are for the others that have another address than [`address`] gives them.
+    pub(super) renumbered: BTreeMap<usize, IpAddr>,
     /// No KMS answers.
     pub(super) kms_waits: bool,
     /// The key of a KMS that nobody may use any more.
@@ -190,6 +192,7 @@ impl World {
             net: Net::new(weather),
             imposter: None,
             vip: None,
+            renumbered: BTreeMap::new(),
             kms_waits: false,
             revoked_key: None,
             keys: None,
@@ -214,7 +217,8 @@ impl World {
     }
 
     pub(super) fn pair(&self, from: usize, to: usize) -> Pair {
-        Pair { local: self.hosts[from].address, remote: address(to) }
+        let remote = self.renumbered.get(&to).copied().unwrap_or_else(|| address(to));
+        Pair { local: self.hosts[from].address, remote }
     }
 
     /// Puts a NAT before a host: it has another address itself than the one that the others send to.
@@ -232,7 +236,8 @@ impl World {
             return self.vip.as_ref().and_then(|vip| vip.at);
         }
         let listed = self.net.translated.get(&address).copied().unwrap_or(address);
-        listed_at(listed).filter(|at| *at < self.hosts.len())
+        let has_it = |host: &Host| host.kernel.here.own.contains(&listed);
+        listed_at(listed).filter(|at| *at < self.hosts.len()).or_else(|| self.hosts.iter().position(has_it))
     }
 
     pub(super) fn inside(&self, at: usize) -> Inside {
