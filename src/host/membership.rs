@@ -533,14 +533,20 @@ impl Membership {
         match self.machines.meet(now, (pair, line), session, start) {
             Some(MachineVerdict::Admit) => self.let_speak(now, engine, (pair, line), session, start),
             Some(MachineVerdict::Refuse) => engine.refuse(now, session),
-            None => engine.check_control(now, pair),
+            None => engine.check_control(now, self.speaks_on(engine, line).unwrap_or(pair)),
         }
     }
 
     /// Decides about the newcomers that have waited long enough.
     fn decide(&mut self, now: Instant, engine: &mut Engine) {
-        let heard = |engine: &Engine, pair| engine.control(pair, Purpose::Control).and_then(|it| it.heard);
-        while let Some((newcomer, verdict)) = self.machines.poll_newcomer(now, |pair| heard(engine, pair)) {
+        // The one that speaks may do so at another address.
+        let heard = |kept: &BTreeMap<Pair, EntryId>, engine: &Engine, line| {
+            let pairs = kept.iter().filter(|(_, of)| **of == line);
+            pairs.filter_map(|(pair, _)| engine.control(*pair, Purpose::Control)?.heard).max()
+        };
+        while let Some((newcomer, verdict)) =
+            self.machines.poll_newcomer(now, |line| heard(&self.kept, engine, line))
+        {
             self.judge(now, engine, newcomer, verdict);
         }
     }

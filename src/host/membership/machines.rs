@@ -115,14 +115,14 @@ impl Machines {
     pub(super) fn poll_newcomer(
         &mut self,
         now: Instant,
-        heard: impl Fn(Pair) -> Option<Instant>,
+        heard: impl Fn(EntryId) -> Option<Instant>,
     ) -> Option<(WaitingMachine, MachineVerdict)> {
         let is_over =
             |it: &WaitingMachine| self.is_free_for(it.line, it.start) || it.since + ANSWERS_WITHIN <= now;
         let at = self.newcomers.iter().position(is_over)?;
         let newcomer = self.newcomers.remove(at);
-        let WaitingMachine { pair, line, start, since, .. } = newcomer;
-        let answers = !self.is_free_for(line, start) && heard(pair).is_some_and(|at| at > since);
+        let WaitingMachine { line, start, since, .. } = newcomer;
+        let answers = !self.is_free_for(line, start) && heard(line).is_some_and(|at| at > since);
         if answers {
             self.duplicates.insert(line, now);
         }
