@@ -52,6 +52,7 @@ mod reboot;
 mod refusal;
 mod rekey;
 pub mod reload;
+pub mod relocation;
 pub mod removal;
 pub mod rotation;
 mod scale;
@@ -89,6 +90,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         lives::ALL,
         members::ALL,
         whereabouts::ALL,
+        relocation::ALL,
         removal::ALL,
         rotation::ALL,
         page::ALL,
