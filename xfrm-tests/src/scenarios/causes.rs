@@ -16,7 +16,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("causes::a_broken_state_file_hides_nothing", 2, broken_state),
     Test::new("causes::a_lost_state_file_hides_nothing", 2, lost_state),
     Test::new("causes::whoever_takes_the_port_of_esp_in_udp_keeps_no_agent_away", 2, port_taken),
-    Test::new("causes::a_route_that_prohibits_is_no_silence", 2, prohibited),
+    Test::new("causes::what_routing_refuses_is_no_silence", 2, routing_refuses),
     Test::new("causes::a_peer_whose_file_dropped_this_host_says_so", 3, removed),
     Test::new("causes::a_host_that_the_file_forgot_is_named_by_those_it_asks", 3, forgotten),
     Test::new("causes::blocked_esp_is_named_with_its_direction", 2, one_way),
@@ -143,18 +143,40 @@ fn row_says(host: &Host, remote: IpAddr, code: &str, words: &str) -> Result<()> 
     Ok(())
 }
 
-fn prohibited(lab: &mut Lab) -> Result<()> {
+/// What routing makes of packets to a peer: how it comes and goes, and what the peer's row says meanwhile.
+fn routing_refuses(lab: &mut Lab) -> Result<()> {
     let hosts = lab.hosts();
     let cluster = Cluster::of_v4(hosts);
     cluster.install_all(hosts)?;
     let (a, b) = (&hosts[0], &hosts[1]);
+    let (own, peer) = (a.v4(), b.v4());
     hostseal(b, "enable --no-wait")?.expect_code(0)?;
-    for (kind, words) in [("prohibit", "Permission denied"), ("unreachable", "No route to host")] {
-        a.run(&format!("ip route add {kind} {}/32", b.v4()))?;
+    let special =
+        |kind: &str| [format!("ip route add {kind} {peer}/32"), format!("ip route del {kind} {peer}/32")];
+    let no_route = format!("no route leads from this host to b ({peer})");
+    let network = format!("10.99.0.0/16 dev eth0 scope link src {own}");
+    let without = [format!("ip route del {network}"), format!("ip route add {network}")];
+    let in_vrf = [
+        "modprobe vrf; ip link add red type vrf table 10 && ip link set red up && ip link set eth0 master red",
+        "ip link set eth0 nomaster && ip link del red",
+    ];
+    for ([comes, goes], in_row, beside) in [
+        (special("prohibit"), "Permission denied", no_route.clone()),
+        (special("unreachable"), "No route to host", no_route.clone()),
+        (without, "Network is unreachable", no_route),
+        (in_vrf.map(str::to_owned), "is in the VRF red", format!("{own} is in the VRF red")),
+    ] {
+        a.run(&comes)?;
+        let check = hostseal(a, "config check")?.expect_code(0)?.stdout;
+        ensure!(check.contains(&beside), "{comes}: {check}");
         hostseal(a, "enable --timeout 10s")?.expect_code(3)?;
-        row_says(a, b.v4().into(), "kernel_error", words)?;
-        a.run(&format!("ip route del {kind} {}/32", b.v4()))?;
+        row_says(a, peer.into(), "kernel_error", in_row)?;
+        status_until(a, "the way is named", SOON, |status| {
+            problem(status, "no_route").is_some_and(|told| told.to_string().contains(&beside))
+        })?;
+        a.run(&goes)?;
         status_until(a, "protected once the way is free", Duration::from_secs(60), Status::all_protected)?;
+        status_until(a, "no way is missing", SOON, |status| problem(status, "no_route").is_none())?;
         hostseal(a, "disable")?.expect_code(0)?;
         hostseal(b, "disable")?.expect_code(0)?;
         hostseal(b, "enable --no-wait")?.expect_code(0)?;
