@@ -10,8 +10,9 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::alarm::Alarm;
 
-/// How long one that could not be taken waits for the next attempt.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long one that could not be taken waits for the next attempt: many may wait, and each takes the only place for a
+/// moment.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A listening socket.
 pub(super) struct Acceptor {
@@ -41,7 +42,8 @@ impl Acceptor {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    self.said = false;
+                    // Only where there is room again: with none, the next attempt says the same.
+                    self.said &= self.reserve.is_none();
                     return stream;
                 }
                 // What is given up is for the connection: taken again at once, it would be missing for ever.
