@@ -136,7 +136,7 @@ fn with_own(file: &str, local: &str, kms: Option<&KmsRules>) -> String {
     let Ok(mut table) = file.parse::<Table>() else { return file.to_owned() };
     let mut local: Table = local_part(local, None).parse().unwrap_or_default();
     let was = table.clone();
-    keep_ppks(&mut table, &local);
+    keep_ppks(&mut table, &mut local);
     local.retain(|key, _| !table.contains_key(key));
     // A helper that has nothing to unwrap is of no use.
     if local.get("kms").is_some_and(|kms| kms.get("provider").is_none()) {
@@ -155,16 +155,26 @@ fn with_own(file: &str, local: &str, kms: Option<&KmsRules>) -> String {
     if table == was { file.to_owned() } else { table.to_string() }
 }
 
-/// The PPKs of single nodes that `local` names take the place of those in `table`: they lie in files of this host.
-fn keep_ppks(table: &mut Table, local: &Table) {
-    let of_nodes = |table: &Table| -> Vec<Value> {
-        let nodes = table.get("ppk").and_then(|ppk| ppk.get("nodes"));
-        nodes.and_then(Value::as_array).cloned().unwrap_or_default()
-    };
-    let (own, mut nodes) = (of_nodes(local), of_nodes(table));
-    let Some(Value::Table(ppk)) = table.get_mut("ppk").filter(|_| !own.is_empty()) else { return };
-    nodes.retain(|it| !own.iter().any(|own| own.get("name") == it.get("name")));
-    ppk.insert("nodes".to_owned(), [own, nodes].concat().into());
+/// The PPKs of single nodes that `local` names take the place of those in `table`: they lie in files of this host. It may
+/// still name a node that is gone: that one goes.
+fn keep_ppks(table: &mut Table, local: &mut Table) {
+    let list = |within: Option<&Value>| within.and_then(Value::as_array).cloned().unwrap_or_default();
+    let same =
+        |key: &str, one: &Value, other: &Value| one.get(key).is_some_and(|it| other.get(key) == Some(it));
+    let there = list(table.get("nodes"));
+    let Some(Value::Table(ours)) = local.get_mut("ppk") else { return };
+    let mut own = list(ours.remove("nodes").as_ref());
+    own.retain(|it| there.iter().any(|node| same("name", it, node)));
+    match table.get_mut("ppk") {
+        Some(Value::Table(ppk)) if !own.is_empty() => {
+            let mut nodes = list(ppk.get("nodes"));
+            nodes.retain(|it| !own.iter().any(|own| same("name", own, it) || same("id", own, it)));
+            ppk.insert("nodes".to_owned(), [own, nodes].concat().into());
+        }
+        _ if !own.is_empty() => drop(ours.insert("nodes".to_owned(), own.into())),
+        _ if ours.is_empty() => drop(local.remove("ppk")),
+        _ => {}
+    }
 }
 
 #[cfg(test)]
@@ -201,22 +211,39 @@ mod tests {
         assert_eq!(with_own(&other, local, Some(&kms)), other, "that is another one");
     }
 
+    /// The file may name a node that was removed, and the exporter a PPK that is called like one of this host's.
     #[test]
-    fn a_member_keeps_its_ppks_for_single_nodes() {
-        let node = |name: &str, file: &str| {
-            format!("[[ppk.nodes]]\nname = \"{name}\"\nid = \"i\"\nfile = \"{file}\"\n")
+    fn a_member_keeps_its_ppks_for_the_nodes_that_there_are() {
+        let nodes = |names: &[&str]| -> String {
+            let node = |(at, name): (usize, &&str)| {
+                format!("[[nodes]]\nname = \"{name}\"\naddresses = [\"10.0.0.{at}\"]\n")
+            };
+            names.iter().enumerate().map(node).collect()
         };
-        let exported =
-            format!("cluster = \"x\"\n[ppk]\nid = \"k\"\n{}{}", node("f", "/theirs"), node("g", "/g"));
-        let told: Table = with_own(&exported, &node("f", "/own"), None).parse().unwrap();
-        let files = |table: &Table| -> Vec<String> {
-            let nodes = table["ppk"]["nodes"].as_array().unwrap().iter();
-            nodes.map(|it| it["file"].as_str().unwrap().to_owned()).collect()
+        let ppk = |name: &str, id: &str, file: &str| {
+            format!("[[ppk.nodes]]\nname = \"{name}\"\nid = \"{id}\"\nfile = \"{file}\"\n")
         };
-        assert_eq!(files(&told), ["/own", "/g"]);
-        assert_eq!(told["ppk"]["id"].as_str(), Some("k"));
-        let without: Table = with_own("cluster = \"x\"\n", &node("f", "/own"), None).parse().unwrap();
-        assert_eq!(files(&without), ["/own"]);
+        let files = |file: &str, local: &str| -> Vec<String> {
+            let told = with_own(file, local, None);
+            Config::parse(&told, "told").unwrap();
+            let told: Table = told.parse().unwrap();
+            let nodes = told.get("ppk").and_then(|ppk| ppk.get("nodes")).and_then(Value::as_array);
+            nodes.into_iter().flatten().map(|it| it["file"].as_str().unwrap().to_owned()).collect()
+        };
+        let plain = format!("cluster = \"x\"\n{}", nodes(&["e", "f", "g"]));
+        let local = [ppk("f", "one", "/own"), ppk("gone", "two", "/two")].concat();
+        let exported = [
+            &plain,
+            "[ppk]\nid = \"k\"\nfile = \"/k\"\n",
+            &ppk("f", "three", "/theirs"),
+            &ppk("g", "four", "/g"),
+        ]
+        .concat();
+        assert_eq!(files(&exported, &local), ["/own", "/g"]);
+        assert_eq!(files(&exported, &ppk("f", "four", "/own")), ["/own"]);
+        assert_eq!(files(&exported, &ppk("gone", "two", "/two")), ["/theirs", "/g"]);
+        assert_eq!(files(&plain, &local), ["/own"]);
+        assert!(files(&plain, &ppk("gone", "two", "/two")).is_empty());
         assert_eq!(with_own(&exported, "", None), exported);
     }
 
