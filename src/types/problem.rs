@@ -50,6 +50,8 @@ pub enum ProblemCode {
     ConfigDiffers,
     /// Keys have no PPK, as none is required.
     PpkOptional,
+    /// Keys could be made without the PPK that a key of somebody else wraps.
+    KmsOptional,
     /// A member of the cluster runs another generation of hostseal.
     VersionDiffers,
     /// This host forwards packets of others to a peer in the clear.
@@ -86,7 +88,7 @@ impl Severity {
 
 impl ProblemCode {
     /// All that this version knows.
-    pub const ALL: [ProblemCode; 27] = [
+    pub const ALL: [ProblemCode; 28] = [
         ProblemCode::Hole,
         ProblemCode::OtherIpsec,
         ProblemCode::UnlistedSource,
@@ -102,6 +104,7 @@ impl ProblemCode {
         ProblemCode::SecretDiffers,
         ProblemCode::ConfigDiffers,
         ProblemCode::PpkOptional,
+        ProblemCode::KmsOptional,
         ProblemCode::VersionDiffers,
         ProblemCode::ForwardedClear,
         ProblemCode::UnpairedAddress,

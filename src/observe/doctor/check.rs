@@ -144,7 +144,7 @@ impl From<ProblemCode> for CheckId {
             ProblemCode::AgentHung => Self::Agent,
             ProblemCode::SecretDiffers => Self::SecretDiffers,
             ProblemCode::ConfigDiffers => Self::ConfigDiffers,
-            ProblemCode::PpkOptional => Self::Ppk,
+            ProblemCode::PpkOptional | ProblemCode::KmsOptional => Self::Ppk,
             ProblemCode::VersionDiffers => Self::Version,
             ProblemCode::ForwardedClear => Self::ForwardedClear,
             ProblemCode::UnpairedAddress => Self::UnpairedAddress,

@@ -23,6 +23,7 @@ pub(super) fn of(evidence: &Evidence<'_>, pairs: &[PairSight<'_>]) -> Vec<Proble
                 let of_pair = [unrenewed, narrow, refused, forgetful];
                 problems.extend(of_pair.into_iter().filter_map(|problem| problem(sight)));
                 problems.extend(without_ppk(evidence, sight));
+                problems.extend(without_kms(evidence, sight));
             }
             problems
         }
@@ -137,7 +138,7 @@ fn wire_size(sight: &PairSight<'_>, octets: u16) -> u16 {
 /// The keys of a protected pair have no PPK, though both hosts could have one.
 fn without_ppk(evidence: &Evidence<'_>, sight: &PairSight<'_>) -> Option<Problem> {
     if sight.state != RowState::Protected || sight.ppk() != Some(PpkInKeys::None) {
-        return without_kms(evidence, sight);
+        return None;
     }
     let other = evidence.config.node_named(sight.node.as_str())?;
     let (keys, required) = evidence.config.ppks_between(evidence.node, other)?;
@@ -176,7 +177,7 @@ fn without_kms(evidence: &Evidence<'_>, sight: &PairSight<'_>) -> Option<Problem
         let words =
             format!("{node} and this host can make keys without the KMS: the PPK is not required{until}");
         let fix = format!("When all hosts have the PPK, {}", to_require(keys));
-        Problem::warning(ProblemCode::PpkOptional, Some(node.clone()), words).mended_by(fix)
+        Problem::warning(ProblemCode::KmsOptional, Some(node.clone()), words).mended_by(fix)
     })
 }
 

@@ -95,8 +95,17 @@ pub(super) fn order(host: &Host, what: &str) -> Result<()> {
 }
 
 /// Two hosts that prove themselves with their secret, which is wrapped, sealed. Nothing but the blob lies on their disks.
-pub(super) fn wrapped_pair(hosts: &[Host; 2]) -> Result<[Process; 2]> {
+fn wrapped_pair(hosts: &[Host; 2]) -> Result<[Process; 2]> {
     wrapped_pair_in(hosts, Cluster::of_v4(hosts), "")
+}
+
+/// Two hosts that prove themselves with keys, and have the wrapped secret in their PPK.
+pub(super) fn wrapped_ppk_pair(hosts: &[Host; 2]) -> Result<[Process; 2]> {
+    let mut cluster = Cluster::of_v4(hosts).with("auth", "method = \"public_key\"");
+    for host in hosts {
+        cluster = cluster.with_node(host, &key(host, "ed25519")?);
+    }
+    wrapped_pair_in(hosts, cluster, "[ppk]\nid = \"ours-1\"\nwrapped = true\n")
 }
 
 /// The same in this cluster, whose file has these sections, too.
@@ -258,13 +267,8 @@ fn on_record(host: &Host) -> Result<()> {
 
 /// No agent is left to cut anything. The hosts prove themselves with keys, and have the secret in their PPK.
 fn dead_agent(lab: &mut Lab) -> Result<()> {
-    let mut cluster = Cluster::of_v4(lab.hosts()).with("auth", "method = \"public_key\"");
-    for host in lab.hosts() {
-        cluster = cluster.with_node(host, &key(host, "ed25519")?);
-    }
     let [a, b] = lab.all();
-    let ppk = "[ppk]\nid = \"ours-1\"\nwrapped = true\n";
-    let _runners = wrapped_pair_in(&[a.clone(), b.clone()], cluster, ppk)?;
+    let _runners = wrapped_ppk_pair(&[a.clone(), b.clone()])?;
     let seen = status(&a)?;
     ensure!(seen.peer(b.v4().into())?.at("/ppk_id") == "ours-1", "its keys have no PPK");
     let (sealed, captures) = (SystemTime::now(), lab.capture_all()?);

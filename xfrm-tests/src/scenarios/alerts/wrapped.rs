@@ -5,13 +5,11 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::{Watch, at, freeze};
-use crate::lab::agent::{CONFIG, SECRETS, hostseal};
+use crate::lab::agent::{CONFIG, hostseal};
 use crate::lab::prometheus::ShownPart;
 use crate::lab::{Lab, exporter};
-use crate::scenarios::kms::{order, wrapped_pair};
+use crate::scenarios::kms::{order, wrapped_ppk_pair};
 
-/// Where the PPK is.
-const PPK: &str = "/etc/hostseal/ppk";
 /// What becomes of a pair whose one end may not make keys any more.
 const OF_THE_PAIR: [&str; 5] = ["Blocked", "Silent", "Negotiating", "KeysNotRenewed", "Problem"];
 
@@ -19,7 +17,7 @@ pub(super) fn all(lab: &mut Lab) -> Result<BTreeSet<String>> {
     let [a, b, observer] = lab.all();
     let members = [a.clone(), b];
     members.iter().try_for_each(exporter::make_group)?;
-    let _runners = wrapped_pair(&members)?;
+    let _runners = wrapped_ppk_pair(&members)?;
     let watch = Watch::start(&observer, &members)?;
     watch.healthy(&[ShownPart::Host, ShownPart::Wrapped])?;
     watch.deserves(
@@ -35,12 +33,13 @@ pub(super) fn all(lab: &mut Lab) -> Result<BTreeSet<String>> {
         hostseal(&a, "reload")?.expect_code(0).map(drop)
     };
     watch.deserves(
-        "a PPK is introduced, and the other end does not have it",
+        "keys can be made without the KMS for some time",
         [at("KeyMoveUnfinished", &a)],
         &["ConfigDiffers"],
         || {
-            a.write(PPK, &format!("{}\n", SECRETS[1]), 0o600)?;
-            reload(&format!("{file}[ppk]\nid = \"ours-1\"\nfile = \"{PPK}\"\nrequired = false\n"))
+            let wrapped = "wrapped = true\n";
+            let optional = format!("{wrapped}required = false\noptional_until = \"2099-01-01\"\n");
+            reload(&file.replace(wrapped, &optional))
         },
         || reload(&file),
     )?;
