@@ -114,7 +114,10 @@ impl Core {
                     self.engine.tell(now, pair, Topic::Session, Arc::new(move |_| octets.clone()));
                 }
                 self.leaving.insert(pair);
-                self.with_pair(pair, |machine| machine.part(now));
+                // A file may list the other host again in a moment, and an agent that just starts there is to hear of it all
+                // the same. Who is removed from a roster comes back with other keys alone.
+                let parts = self.membership.is_some();
+                self.with_pair(pair, |machine| if parts { machine.part(now) } else { machine.disable(now) });
             }
         }
         for pair in wanted {
