@@ -466,7 +466,7 @@ fn who_takes_none_is_shown_them_once() {
     net.run(Duration::from_millis(400));
     let begun = net.sent.iter().filter(|it| is_init(it) && it.local == Net::socket(0));
     assert_eq!(begun.count(), 1);
-    assert!(is_said(&net, 0, "the peer takes no PPK of this host (\"two\", \"one\")"));
+    assert!(is_said(&net, 0, "the peer rejected all PPKs of this host (\"two\", \"one\")"));
 }
 
 /// Two hosts of which the first begins. What `is_held` tells is lost until one such datagram was sent and `change` is done.

@@ -333,7 +333,7 @@ fn an_early_ppk_is_named_shown_and_chosen() {
     net.keep(0, 1);
     net.run(10 * SECOND);
     assert!((0..2).any(|at| is_said(&net, at, "the peer has another key for PPK \"one\": compare")));
-    assert!((0..2).any(|at| is_said(&net, at, "the peer takes no PPK of this host (\"one\")")));
+    assert!((0..2).any(|at| is_said(&net, at, "the peer rejected all PPKs of this host (\"one\")")));
 }
 
 /// What a member may say that has gone bad, and has AUTH cover it.
