@@ -25,7 +25,7 @@ use crate::ike::{ControlEvent, ControlSettings, Engine, Posture, Purpose, Sessio
 use crate::observe::cluster_figures::RefusedCounts;
 use crate::roster::{
     Carriage, Carried, ClusterId, EntryId, JOIN_VERSION, Member, Merged, PAGE_MAX, Ring, Roster, RosterId,
-    SignedEntry, Signer,
+    SignedEntry, Signer, Site,
 };
 use crate::types::Pair;
 
@@ -237,6 +237,15 @@ impl Membership {
     /// it takes part in no cluster. Whoever is on the path can make it so.
     pub fn unproven(&self, line: EntryId) -> Option<&Reason> {
         self.stand_ins.unproven(line)
+    }
+
+    /// Whether the other host of `pair` was removed and is no member, or this one is none any more.
+    pub fn is_over(&self, pair: Pair) -> bool {
+        let view = self.roster.view();
+        let has = |site: &Site| site.addresses.contains(&pair.remote);
+        let is_out =
+            view.removed.iter().any(|it| has(&it.site)) && !view.members.iter().any(|it| has(&it.site));
+        view.member(self.own).is_none() || is_out
     }
 
     /// What this member goes on sending that is refused.

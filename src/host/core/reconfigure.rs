@@ -114,9 +114,9 @@ impl Core {
                     self.engine.tell(now, pair, Topic::Session, Arc::new(move |_| octets.clone()));
                 }
                 self.leaving.insert(pair);
-                // A file may list the other host again in a moment, and an agent that just starts there is to hear of it all
-                // the same. Who is removed from a roster comes back with other keys alone.
-                let parts = self.membership.is_some();
+                // Whoever was removed comes back with other keys alone. Others may go on with this host in another way, and an
+                // agent that just starts there is to hear of it.
+                let parts = self.membership.as_ref().is_some_and(|it| it.is_over(pair));
                 self.with_pair(pair, |machine| if parts { machine.part(now) } else { machine.disable(now) });
             }
         }

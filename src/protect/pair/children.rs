@@ -108,6 +108,12 @@ impl Children {
         self.last_spoken_of().is_some_and(|at| self.all[at].peer_may_send())
     }
 
+    /// Whether the peer has said that its kernel sends no more ESP. A peer that is not hostseal says nothing.
+    pub(super) fn peer_has_stopped(&self) -> bool {
+        let silent = |at: usize| !self.all[at].is_foreign() && !self.all[at].peer_may_send();
+        self.last_spoken_of().is_some_and(silent)
+    }
+
     /// The SAs of this one have carried as much as they should.
     pub(super) fn wear(&mut self, in_spi: Spi) {
         self.worn = Some(in_spi);

@@ -118,13 +118,15 @@ impl PairMachine {
 
     /// How long packets may be under way from the peer, since this end sends clear ones.
     fn in_grace(&self) -> Duration {
-        let (may_send, is_untold) = (self.children.peer_may_send(), self.children.is_empty());
+        let is_untold = self.children.is_empty();
+        // It may send through SAs of an agent before this one, too, and says nothing of those.
+        let has_stopped = self.children.peer_has_stopped() && self.inherited.is_empty();
         match self.way.is_peers_wish() {
             // One that could not be told sends ESP until it waits no more.
             true if is_untold => OPEN_PATIENCE + IN_GRACE,
             true => IN_GRACE,
             false if self.parting.is_from_silent() => Duration::ZERO,
-            false if self.parting.is_on() && !may_send => PART_GRACE,
+            false if self.parting.is_on() && has_stopped => PART_GRACE,
             false => IN_GRACE,
         }
     }

@@ -170,6 +170,24 @@ fn only_a_peer_that_this_host_parts_from_is_not_waited_for_when_it_does_not_answ
     }
 }
 
+/// A peer that is not hostseal says nothing of what it sends.
+#[test]
+fn who_parts_from_a_foreign_peer_waits_longer_for_what_is_under_way() {
+    let mut link = Link::new();
+    let [a, _] = link.agree(0, true);
+    link.work();
+    link.ends[0].machine.handle_foreign_ready(link.now, a);
+    link.work();
+    link.pass(SEAL_GRACE);
+    link.ends[0].machine.part(link.now);
+    link.work();
+    assert_eq!(link.outbound(0), None);
+    link.pass(IN_GRACE - MOMENT);
+    assert!(!link.ends[0].kernel.sas.is_empty(), "it may still send ESP");
+    link.pass(MOMENT);
+    assert!(link.ends[0].kernel.sas.is_empty());
+}
+
 /// It answers and does not go to the clear: it may not have heard of it yet.
 #[test]
 fn who_parts_from_a_peer_that_stays_sealed_gives_it_as_much_time_as_ever() {
