@@ -1,7 +1,7 @@
 //! System calls that a helper does without, by seccomp (seccomp(2)).
 //!
 //! A helper is any program of the operator's, so there is no list of what it may do. What is forbidden is what asks no KMS
-//! anything, and what whoever has taken a helper over would begin with: to look into other processes, to make namespaces
+//! anything, and what whoever has taken a helper over would begin with: to trace other processes, to make namespaces
 //! and mounts, and the parts of the kernel that programs seldom use. It fails with EPERM, as where one lacks the right.
 //! Programs can be started: they are under the same filter.
 
