@@ -263,9 +263,7 @@ impl Membership {
         let mut members: BTreeMap<IpAddr, Vec<PublicKey>> = BTreeMap::new();
         let parting = self.parting.keys().filter_map(|line| self.known.get(line));
         for member in self.others().chain(parting) {
-            let newest = member.keys.as_ref().map(|keys| keys.ike);
-            let keys = newest.into_iter().chain(member.previous_ike).filter_map(|key| key.public_key().ok());
-            let keys: Vec<PublicKey> = keys.collect();
+            let keys: Vec<PublicKey> = ike_keys(member).collect();
             for address in member.site.addresses.iter().chain(&member.formerly).collect::<BTreeSet<_>>() {
                 members.entry(*address).or_default().extend(keys.iter().cloned());
             }
@@ -396,6 +394,10 @@ impl Membership {
     pub fn handle_control(&mut self, now: Instant, engine: &mut Engine, pair: Pair, event: ControlEvent) {
         let Some(line) = self.kept.get(&pair).copied() else { return };
         match event {
+            // An address is that of one member at a time, but who is out may still be talked to where another one comes.
+            ControlEvent::Introduced { session, key, .. } if !self.has_key(line, &key) => {
+                engine.refuse(now, session);
+            }
             ControlEvent::Introduced { session, mark, .. } => {
                 self.meet(now, engine, (pair, line), session, &mark);
             }
@@ -523,6 +525,11 @@ impl Membership {
         own.chain(self.parting.values().copied()).min()
     }
 
+    /// Whether the member proves itself with that key.
+    fn has_key(&self, line: EntryId, key: &PublicKey) -> bool {
+        self.known.get(&line).is_some_and(|member| ike_keys(member).any(|its| its == *key))
+    }
+
     /// A proven peer says which machine it is. While another one speaks for the member and answers, it does not take its
     /// place.
     fn meet(
@@ -647,6 +654,12 @@ impl Membership {
         let near = all.iter().filter(|(_, line)| is_near(line)).map(|(pair, _)| *pair).collect();
         (all, near)
     }
+}
+
+/// What a member proves itself with, as long as that counts.
+fn ike_keys(member: &Member) -> impl Iterator<Item = PublicKey> {
+    let newest = member.keys.as_ref().map(|keys| keys.ike);
+    newest.into_iter().chain(member.previous_ike).filter_map(|key| key.public_key().ok())
 }
 
 /// The addresses by which two members talk: each end chooses the same.

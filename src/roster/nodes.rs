@@ -11,6 +11,9 @@ use super::tally::{KeyHolder, NodeLine, Tally};
 use super::withdrawn::Withdrawn;
 use crate::types::NodeName;
 
+/// So many moves of a node are looked back at: who has missed more of them is called where the node is, alone.
+const MOVES_MAX: usize = 4;
+
 /// A node of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -18,7 +21,8 @@ pub struct Member {
     pub line: EntryId,
     /// Where it is.
     pub site: Site,
-    /// Where it was before it moved, as far as nobody else is there now. What it still has may be among that.
+    /// Where it was talked to before it moved lately, as far as nobody else is or was there: two addresses a move at
+    /// most. What it still has may be among that.
     pub formerly: BTreeSet<IpAddr>,
     /// Its keys; `None` where it has not joined, or runs other software.
     pub keys: Option<Keys>,
@@ -151,17 +155,20 @@ impl Nodes {
 }
 
 impl Nodes {
-    /// Where a node was that has moved somebody else may be now.
+    /// Where a node was that has moved somebody else may be now, or may have been: nothing says which of two left last. So
+    /// an address is that of one node at most.
     fn leave_what_others_have(&mut self, floating: &BTreeSet<IpAddr>) {
         if self.members.iter().all(|member| member.formerly.is_empty()) {
             return;
         }
-        let sites = self.members.iter().map(|member| (member.line, &member.site.addresses));
-        let has = sites.flat_map(|(line, addresses)| addresses.iter().map(move |it| (*it, line)));
-        let has: BTreeMap<IpAddr, EntryId> = has.collect();
+        let mut whose: BTreeMap<IpAddr, Option<EntryId>> = BTreeMap::new();
+        for Member { line, site, formerly, .. } in &self.members {
+            for address in site.addresses.iter().chain(formerly).copied().collect::<BTreeSet<_>>() {
+                whose.entry(address).and_modify(|whose| *whose = None).or_insert(Some(*line));
+            }
+        }
         for Member { line, formerly, .. } in &mut self.members {
-            let free = |it: &IpAddr| !floating.contains(it) && has.get(it).is_none_or(|at| at == line);
-            formerly.retain(free);
+            formerly.retain(|it| !floating.contains(it) && whose.get(it) == Some(&Some(*line)));
         }
     }
 }
@@ -211,6 +218,17 @@ fn keys_of(member: &Member) -> impl Iterator<Item = Signer> + use<> {
     keys.into_iter().flatten().chain(member.previous_ike)
 }
 
+/// Where a node was talked to before each of its last moves. Members talk to each other at their lowest addresses of one
+/// family.
+fn formerly(stays: &[(Version, EntryId, Listing<'_>)]) -> BTreeSet<IpAddr> {
+    let left = stays.split_last().map(|(_, left)| left).unwrap_or_default();
+    let lowest = |listing: &Listing<'_>, is_v4| {
+        listing.site.addresses.iter().copied().filter(|address| address.is_ipv4() == is_v4).min()
+    };
+    let lately = left.iter().rev().take(MOVES_MAX);
+    lately.flat_map(|(.., was)| [true, false].into_iter().filter_map(|is_v4| lowest(was, is_v4))).collect()
+}
+
 /// Those who have joined by one invite, until an admin says which of them is the right one.
 fn used_twice(tally: &Tally, withdrawn: &Withdrawn) -> Vec<HeldOut> {
     let out = |(id, entry): (EntryId, &Statement)| {
@@ -231,10 +249,8 @@ fn used_twice(tally: &Tally, withdrawn: &Withdrawn) -> Vec<HeldOut> {
 /// What counts, by what it is about.
 struct Book<'a> {
     tally: &'a Tally,
-    /// Where nodes are now that were elsewhere, by the newest entry.
-    moved: BTreeMap<EntryId, (Version, EntryId, Listing<'a>)>,
-    /// Where these have been, those of the first entries apart.
-    seen_at: BTreeMap<EntryId, BTreeSet<IpAddr>>,
+    /// What was said of nodes after their first entries, the newest last.
+    moved: BTreeMap<EntryId, Vec<(Version, EntryId, Listing<'a>)>>,
     /// What follows the keys that this one signs for: more than one where it was stolen.
     successors: BTreeMap<Signer, Vec<Successor<'a>>>,
     /// The signing keys of those who prove themselves with the keys beside them alone.
@@ -258,20 +274,14 @@ struct Listing<'a> {
 
 impl<'a> Book<'a> {
     fn read(tally: &'a Tally) -> Self {
-        let (moved, seen_at, successors, changed_over) = Default::default();
-        let mut book = Self { tally, moved, seen_at, successors, changed_over };
+        let (moved, successors, changed_over) = Default::default();
+        let mut book = Self { tally, moved, successors, changed_over };
         for (at, entry) in tally.counted() {
             match &entry.says {
                 Saying::Node(listed) => {
-                    let this = (entry.version, book.index().id(at), Listing::of(listed));
                     if let Some(line) = listed.line {
-                        book.seen_at.entry(line).or_default().extend(&listed.site.addresses);
-                    }
-                    let newer = |newest: &(Version, EntryId, _)| (newest.0, newest.1) < (this.0, this.1);
-                    if let Some(line) = listed.line
-                        && book.moved.get(&line).is_none_or(newer)
-                    {
-                        book.moved.insert(line, this);
+                        let this = (entry.version, book.index().id(at), Listing::of(listed));
+                        book.moved.entry(line).or_default().push(this);
                     }
                 }
                 Saying::Keys(keys) => {
@@ -284,6 +294,7 @@ impl<'a> Book<'a> {
                 _ => {}
             }
         }
+        book.moved.values_mut().for_each(|moves| moves.sort_by_key(|(version, id, _)| (*version, *id)));
         book
     }
 
@@ -306,12 +317,11 @@ impl<'a> Book<'a> {
     fn candidate(&self, at: EntryPlace, line: &NodeLine) -> Option<Contender> {
         let id = self.index().id(at);
         let (version, listing, founding) = self.first(at)?;
-        let moved = self.moved.get(&id).filter(|newest| (newest.0, newest.1) > (version, id));
-        let mut formerly = self.seen_at.get(&id).cloned().unwrap_or_default();
-        if !formerly.is_empty() {
-            formerly.extend(&listing.site.addresses);
-        }
-        let (version, listing) = moved.map_or((version, listing), |(version, _, to)| (*version, *to));
+        let moves = self.moved.get(&id).into_iter().flatten();
+        let moves = moves.filter(|(newer, of, _)| (*newer, *of) > (version, id)).copied();
+        let stays: Vec<_> = [(version, id, listing)].into_iter().chain(moves).collect();
+        let formerly = formerly(&stays);
+        let (version, _, listing) = stays.last().copied().unwrap_or((version, id, listing));
         let mut member = Member {
             line: id,
             site: listing.site.clone(),

@@ -1,5 +1,6 @@
 //! Members with real engines, and a network that loses: what one signs comes to all.
 
+mod moved;
 pub(in crate::host) mod refused;
 
 use std::collections::BTreeMap;
@@ -121,6 +122,8 @@ fn join(roster: &mut Roster, at: usize) -> EntryId {
 
 struct Node {
     at: usize,
+    /// Those that its host has.
+    addresses: Vec<IpAddr>,
     engine: Engine,
     member: Membership,
     /// How often its roster was written.
@@ -192,7 +195,7 @@ impl Land {
         let member = Membership::new(own, line, Arc::new(key), start);
         let dice = Dice(StdRng::seed_from_u64(self.rng.random()));
         let engine = Engine::new(settings(&member), Box::new(dice));
-        let mut node = Node { at, engine, member, writes: 0 };
+        let mut node = Node { at, addresses: vec![address(at)], engine, member, writes: 0 };
         node.member.begin(self.now, &mut node.engine);
         self.nodes.push(node);
     }
@@ -231,7 +234,7 @@ impl Land {
         while let Some(entry) = self.wire.first_entry().filter(|entry| entry.key().0 <= self.now) {
             let (from, to, bytes) = entry.remove();
             for node in &mut self.nodes {
-                if address(node.at) == to.ip() && !self.cut.contains(&node.at) {
+                if node.addresses.contains(&to.ip()) && !self.cut.contains(&node.at) {
                     node.engine.handle_datagram(self.now, to, from, &bytes);
                     node.drain(self.now);
                 }

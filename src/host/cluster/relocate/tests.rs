@@ -63,6 +63,11 @@ fn a_node_stays_who_it_is_wherever_it_moves() {
     let says = order(&roster, "c", &["10.0.1.2"]).unwrap();
     say(&mut roster, says);
     assert_eq!(roster.view().members[1].formerly, at(&["10.0.0.2"]).into_iter().collect());
+    let says = order(&roster, "c", &["10.0.1.3"]).unwrap();
+    say(&mut roster, says);
+    let formerly = |at: usize| roster.view().members[at].formerly.clone();
+    assert_eq!(formerly(1), at(&["10.0.0.2"]).into_iter().collect(), "c was there, too");
+    assert_eq!(formerly(2), at(&["10.0.0.3"]).into_iter().collect());
     assert!(roster.view().conflicts.is_empty() && roster.view().held_out.is_empty());
 }
 

@@ -1,0 +1,81 @@
+//! Members that have moved, and others at the addresses that they had.
+
+use super::*;
+use crate::roster::Listed;
+
+impl Land {
+    /// Member 0 says that another one is at this address now. Its host has it besides.
+    fn relocate(&mut self, (at, line): (usize, EntryId), to: IpAddr) {
+        let site = Site { addresses: vec![to], ..site(at) };
+        self.say(0, Saying::Node(Listed { line: Some(line), site, foreign: false, ike: None }));
+        let node = self.nodes.iter_mut().find(|node| node.at == at);
+        node.into_iter().for_each(|node| node.addresses.push(to));
+    }
+
+    /// Whether member `at` of the land talks to that one, or to whoever it takes for it.
+    fn talks(&self, at: usize, line: EntryId) -> bool {
+        self.nodes[at].member.reached().any(|reached| reached == line)
+    }
+}
+
+/// Both were at one address, one after the other. Who comes back there is not the other one, and hears of its move where
+/// it is by now.
+#[test]
+fn of_two_with_one_former_address_neither_is_taken_for_the_other() {
+    for (first, second) in [(1, 2), (2, 1)] {
+        let (roster, lines) = cluster(3);
+        let mut land = Land::new(21, &roster, &lines);
+        land.run(5 * SECOND);
+        let former = address(first);
+        land.relocate((first, lines[first]), address(10 + first));
+        assert!(land.run_until(30 * SECOND, |land| land.is_one() && land.talks(0, lines[first])));
+        land.cut = vec![first];
+        land.nodes[first].addresses.clear();
+        land.relocate((second, lines[second]), former);
+        land.run(30 * SECOND);
+        // It does not hear that it has moved on.
+        land.cut.push(second);
+        land.relocate((second, lines[second]), address(10 + second));
+        land.nodes[second].addresses = vec![former];
+        land.run(30 * SECOND);
+        assert!(!land.talks(0, lines[first]) && !land.talks(0, lines[second]));
+        land.cut = vec![first];
+        let end = land.now + 60 * SECOND;
+        while land.now < end {
+            land.step(end);
+            assert!(!land.talks(0, lines[first]), "who is away is taken for somebody");
+        }
+        let now = land.now;
+        let Node { addresses, engine, member, .. } = &mut land.nodes[second];
+        *addresses = vec![address(10 + second)];
+        member.handle_here(now, engine, &addresses.iter().copied().collect());
+        let hears = |land: &Land| {
+            assert!(!land.talks(0, lines[first]), "who is away is taken for somebody");
+            land.nodes[second].member.roster().id() == land.nodes[0].member.roster().id()
+                && land.talks(0, lines[second])
+        };
+        assert!(land.run_until(300 * SECOND, hears));
+    }
+}
+
+/// One is removed and still told so, and another one gets its address at that time.
+#[test]
+fn who_comes_to_the_address_of_one_that_is_out_is_not_taken_for_it() {
+    let (roster, lines) = cluster(3);
+    let mut land = Land::new(22, &roster, &lines);
+    land.run(5 * SECOND);
+    land.cut = vec![1];
+    land.nodes[1].addresses.clear();
+    // It is told something, and does not answer.
+    land.say(0, on());
+    assert!(land.run_until(60 * SECOND, |land| !land.talks(0, lines[1])));
+    land.say(0, Saying::Gone(Gone { of: lines[1], kept: Vec::new(), compromised: false }));
+    land.relocate((2, lines[2]), address(1));
+    let is_there = |land: &Land| {
+        assert!(!land.talks(0, lines[1]));
+        let place = Pair { local: address(0), remote: address(1) };
+        land.nodes[0].engine.control(place, ike::Purpose::Control).is_some_and(|it| it.sessions > 0)
+            && land.talks(0, lines[2])
+    };
+    assert!(land.run_until(60 * SECOND, is_there));
+}
