@@ -645,8 +645,9 @@ impl Membership {
         let neighbours: BTreeSet<EntryId> = Ring::of(view).neighbours(self.own).into_iter().collect();
         let all = self.others().filter_map(|member| Some((pair(own, member)?, member.line)));
         let mut all: BTreeMap<Pair, EntryId> = all.collect();
+        let strays = self.strays();
         for member in self.others() {
-            for pair in self.detours(own, member) {
+            for pair in self.detours(own, member, &strays) {
                 all.entry(pair).or_insert(member.line);
             }
         }

@@ -21,6 +21,8 @@ use crate::types::{Pair, host_address};
 
 /// From so many addresses a node calls the others that has its own ones no more.
 const STRAYS_MAX: usize = 8;
+/// By so many pairs besides the one of the roster a member is tried.
+const DETOURS_MAX: usize = 16;
 
 impl Membership {
     /// This host has these addresses now.
@@ -58,20 +60,31 @@ impl Membership {
         }
     }
 
-    /// The other pairs by which `member` may be reached.
-    pub(super) fn detours(&self, own: &Member, member: &Member) -> BTreeSet<Pair> {
+    /// The other pairs by which `member` may be reached: the likeliest of them. Both ends choose the same, but for those of
+    /// `strays`.
+    pub(super) fn detours(&self, own: &Member, member: &Member, strays: &[IpAddr]) -> BTreeSet<Pair> {
         let place = pair(own, member);
         let strays = match place {
-            Some(Pair { local, .. }) if self.is_away(own, local) => self.strays(),
+            Some(Pair { local, .. }) if self.is_away(own, local) => strays,
             _ if place.is_some() && self.met.get(&member.line) == place.as_ref() => return BTreeSet::new(),
-            _ => Vec::new(),
+            _ => &[],
         };
         let (here, there) = (place.map(|it| it.local), place.map(|it| it.remote));
+        let is_stray = |pair: &Pair| strays.contains(&pair.local);
+        // Where only one of both has moved, one end is where the roster says.
+        let has_missed_two = |pair: &Pair| Some(pair.local) != here && Some(pair.remote) != there;
+        let order = |pair: &Pair| {
+            let Pair { local, remote } = *pair;
+            (has_missed_two(pair), !is_stray(pair), local.min(remote), local.max(remote))
+        };
         let remotes: Vec<IpAddr> = member.formerly.iter().copied().chain(there).collect();
-        let locals = own.formerly.iter().copied().chain(strays).chain(here);
+        let locals = own.formerly.iter().chain(strays).copied().chain(here);
         let pairs =
             locals.flat_map(|local| remotes.iter().filter_map(move |remote| Pair::new(local, *remote)));
-        pairs.filter(|pair| Some(*pair) != place).collect()
+        let mut pairs: Vec<Pair> = pairs.filter(|pair| Some(*pair) != place).collect();
+        pairs.sort_by_key(order);
+        pairs.dedup();
+        pairs.into_iter().take(DETOURS_MAX).collect()
     }
 
     /// Whether this host does not have the address that the others know as `listed`.
@@ -81,14 +94,16 @@ impl Membership {
     }
 
     /// The addresses that this host has and nobody has by the roster.
-    fn strays(&self) -> Vec<IpAddr> {
+    pub(super) fn strays(&self) -> Vec<IpAddr> {
         let view = self.roster.view();
         let members = view.members.iter().filter(|member| member.line != self.own);
-        let taken: BTreeSet<&IpAddr> = members
-            .flat_map(|member| &member.site.addresses)
-            .chain(view.floating.iter().flat_map(|it| &it.says.addresses))
-            .collect();
-        let free = |it: &&IpAddr| host_address::wrong(**it).is_none() && !taken.contains(it);
-        self.here.iter().filter(free).take(STRAYS_MAX).copied().collect()
+        let taken = members.flat_map(|member| &member.site.addresses);
+        let taken = taken.chain(view.floating.iter().flat_map(|it| &it.says.addresses));
+        let mut free = self.here.clone();
+        free.retain(|address| host_address::wrong(*address).is_none());
+        for address in taken {
+            free.remove(address);
+        }
+        free.into_iter().take(STRAYS_MAX).collect()
     }
 }

@@ -1,5 +1,8 @@
 //! Members that have moved, and others at the addresses that they had.
 
+use std::collections::BTreeSet;
+
+use super::super::pair;
 use super::*;
 use crate::roster::Listed;
 
@@ -78,4 +81,39 @@ fn who_comes_to_the_address_of_one_that_is_out_is_not_taken_for_it() {
             && land.talks(0, lines[2])
     };
     assert!(land.run_until(60 * SECOND, is_there));
+}
+
+/// However often nodes move, and whatever addresses they have had.
+#[test]
+fn what_is_tried_besides_the_place_of_a_member_is_bounded_and_both_ends_try_the_same() {
+    let (mut roster, lines) = cluster(2);
+    let last = 12;
+    for moves in 1..=last {
+        for at in [0, 1] {
+            let of = |low: u8| IpAddr::from([10, 1 + u8::try_from(at).unwrap(), moves, low]);
+            let site = Site { addresses: (1..60).map(of).collect(), ..site(at) };
+            let listed = Listed { line: Some(lines[at]), site, foreign: false, ike: None };
+            let entry = said(&roster, 0, Saying::Node(listed));
+            assert_eq!(roster.merge([entry.octets()]).taken, 1);
+        }
+    }
+    let formerly = |at: u8| (last - 4..last).map(move |moves| IpAddr::from([10, 1 + at, moves, 1])).collect();
+    let members = [0, 1].map(|at| roster.view().member(lines[at]).unwrap().clone());
+    assert_eq!([0, 1].map(|at: usize| members[at].formerly.clone()), [formerly(0), formerly(1)]);
+    let mut land = Land::new(23, &roster, &lines);
+    let detours = |land: &Land, at: usize| {
+        let member = &land.nodes[at].member;
+        member.detours(&members[at], &members[1 - at], &member.strays())
+    };
+    let (one, other) = (detours(&land, 0), detours(&land, 1));
+    assert_eq!(one.len(), 16);
+    let seen_from_there = |it: &Pair| Pair { local: it.remote, remote: it.local };
+    assert_eq!(other.iter().map(seen_from_there).collect::<BTreeSet<_>>(), one);
+    // Who was renumbered calls from there in the first place.
+    let here: BTreeSet<IpAddr> = (1..100).map(|low| IpAddr::from([10, 9, 0, low])).collect();
+    let node = &mut land.nodes[1];
+    node.member.handle_here(land.now, &mut node.engine, &here);
+    let place = pair(&members[1], &members[0]).unwrap();
+    let called: BTreeSet<Pair> = here.iter().take(8).map(|local| Pair { local: *local, ..place }).collect();
+    assert!(detours(&land, 1).is_superset(&called) && detours(&land, 1).len() == 16);
 }
