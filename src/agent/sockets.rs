@@ -142,19 +142,9 @@ impl UdpSockets {
         descriptors::ensure_enough(before.chain(addresses.iter().copied()).collect::<BTreeSet<_>>().len())?;
         let (mut bound, mut missing) = (BTreeMap::new(), BTreeSet::new());
         for address in addresses {
-            // Earlier SAs may still receive through what is there.
-            let left = self.left.keys().filter(|local| local.ip() == address).map(|local| (*local, true));
-            let nat = ports.nat.map(|port| (SocketAddr::new(address, port), true));
-            let wanted = [(SocketAddr::new(address, ports.ike), false)].into_iter().chain(nat).chain(left);
-            for (local, decapsulates) in wanted.filter(|(local, _)| !self.by_local.contains_key(local)) {
-                match self.bind_one(local, decapsulates) {
-                    Ok(own) => drop(bound.insert(local, own)),
-                    Err(error) if decapsulates && is_taken(&error) => {
-                        missing.insert(local);
-                    }
-                    Err(error) => return Err(explain(local, &error)),
-                }
-            }
+            let (opened, taken) = self.open(address, ports)?;
+            bound.extend(opened);
+            missing.extend(taken);
         }
         if self.missing != missing {
             self.missing = missing;
@@ -167,6 +157,51 @@ impl UdpSockets {
             self.keep();
         }
         Ok(())
+    }
+
+    /// The same for addresses that no pair has, each for itself: where that fails, only the members of a cluster that are
+    /// called from there miss something.
+    pub fn bind_besides(&mut self, addresses: &BTreeSet<IpAddr>, ports: IkePorts) {
+        for address in addresses {
+            let bound: BTreeSet<IpAddr> =
+                self.by_local.keys().map(SocketAddr::ip).chain([*address]).collect();
+            let opened = descriptors::ensure_enough(bound.len()).and_then(|()| self.open(*address, ports));
+            match opened {
+                Ok((opened, _)) => self.by_local.extend(opened),
+                Err(error) => {
+                    if let Some(others) = self.failures.note(Instant::now(), "binding besides") {
+                        tracing::warn!(
+                            "nodes of the cluster that miss a move cannot be talked to from {address}: {error} \
+                             ({others} more like it since the last)"
+                        );
+                    }
+                }
+            }
+        }
+        self.keep();
+    }
+
+    /// Opens what is lacking at an address, and says which ports of ESP in UDP somebody else has.
+    fn open(
+        &self,
+        address: IpAddr,
+        ports: IkePorts,
+    ) -> anyhow::Result<(BTreeMap<SocketAddr, Own>, BTreeSet<SocketAddr>)> {
+        let (mut opened, mut taken) = (BTreeMap::new(), BTreeSet::new());
+        // Earlier SAs may still receive through what is there.
+        let left = self.left.keys().filter(|local| local.ip() == address).map(|local| (*local, true));
+        let nat = ports.nat.map(|port| (SocketAddr::new(address, port), true));
+        let wanted = [(SocketAddr::new(address, ports.ike), false)].into_iter().chain(nat).chain(left);
+        for (local, decapsulates) in wanted.filter(|(local, _)| !self.by_local.contains_key(local)) {
+            match self.bind_one(local, decapsulates) {
+                Ok(own) => drop(opened.insert(local, own)),
+                Err(error) if decapsulates && is_taken(&error) => {
+                    taken.insert(local);
+                }
+                Err(error) => return Err(explain(local, &error)),
+            }
+        }
+        Ok((opened, taken))
     }
 
     fn bind_one(&self, local: SocketAddr, decapsulates: bool) -> io::Result<Own> {

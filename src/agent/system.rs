@@ -101,6 +101,10 @@ impl ports::Sockets for Linux {
         Ok(())
     }
 
+    fn bind_besides(&mut self, addresses: &BTreeSet<IpAddr>, ports: IkePorts) {
+        self.sockets.iter_mut().for_each(|sockets| sockets.bind_besides(addresses, ports));
+    }
+
     fn bind_missing(&mut self) {
         self.sockets.iter_mut().for_each(UdpSockets::bind_missing);
     }

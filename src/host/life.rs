@@ -15,7 +15,7 @@ use super::hurry::Hurry;
 use super::onlookers::Onlookers;
 use super::pace::Pace;
 use super::prover::Prover;
-use super::setup::{Secrets, Setup};
+use super::setup::Secrets;
 use super::system::{Moment, System};
 use super::unwrap::Leased;
 use super::ways::Ways;
@@ -289,16 +289,16 @@ impl Host {
     /// clear.
     pub(super) fn close_sockets(&mut self, system: &mut dyn System) {
         if let Some(core) = self.core.as_ref().filter(|_| self.narrows) {
-            system.retain(&core.own().into_iter().chain(self.talks_from(&self.setup)).collect());
+            system.retain(&core.own().into_iter().chain(self.talks_from()).collect());
         }
         self.narrows = false;
     }
 
-    /// The addresses from which this host talks to others, by `setup`: also those that it has or had besides, where
+    /// The addresses from which this host talks to others: also those that it has or had besides, where
     /// members of its cluster are to be reached from there.
-    pub(super) fn talks_from(&self, setup: &Setup) -> BTreeSet<IpAddr> {
+    pub(super) fn talks_from(&self) -> BTreeSet<IpAddr> {
         let besides = self.core.as_ref().map(Core::member_sources).unwrap_or_default();
-        setup.addresses().chain(besides).collect()
+        self.setup.addresses().chain(besides).collect()
     }
 
     /// Takes the records of the pairs.

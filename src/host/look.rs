@@ -74,11 +74,9 @@ impl Host {
 
     /// Listens also where members of the cluster are to be reached from besides the addresses of the pairs.
     fn bind_besides(&self, system: &mut dyn System) {
-        let from = self.talks_from(&self.setup);
-        if self.setup.addresses().count() < from.len()
-            && let Err(error) = system.bind(from.into_iter().collect(), self.setup.ports())
-        {
-            tracing::error!("the other members cannot be told where this host is now: {error}");
+        let besides = &self.talks_from() - &self.setup.addresses().collect();
+        if !besides.is_empty() {
+            system.bind_besides(&besides, self.setup.ports());
         }
     }
 

@@ -26,6 +26,9 @@ pub trait Sockets {
     /// One cannot be bound; all is as before then.
     fn bind(&mut self, addresses: Vec<IpAddr>, ports: IkePorts) -> anyhow::Result<()>;
 
+    /// The same for addresses of no pair: those that cannot be bound are left out.
+    fn bind_besides(&mut self, addresses: &BTreeSet<IpAddr>, ports: IkePorts);
+
     /// Tries again to bind ports that somebody else had.
     fn bind_missing(&mut self);
 

@@ -235,7 +235,7 @@ impl Host {
             self.setup = setup;
         } else {
             if self.core.is_some() {
-                system.bind(self.talks_from(&setup).into_iter().collect(), setup.ports())?;
+                system.bind(setup.addresses().collect(), setup.ports())?;
             }
             self.secrets_lag = secrets.is_none() && setup.config.kms.is_some();
             self.secrets = secrets.or(self.secrets.take());

@@ -46,6 +46,8 @@ pub(super) struct SimKernel {
     pub(super) sent: Vec<Packet>,
     /// The addresses of the host.
     pub(super) here: Here,
+    /// Where another program has the port of IKE.
+    pub(super) taken: BTreeSet<IpAddr>,
     /// When the next policy goes by itself.
     pub(super) next_expiry: Option<Instant>,
     /// When SAs go by themselves, where they do.
@@ -316,9 +318,12 @@ impl System for SimKernel {
 }
 
 impl Sockets for SimKernel {
-    fn bind(&mut self, _: Vec<IpAddr>, _: IkePorts) -> anyhow::Result<()> {
-        Ok(())
+    fn bind(&mut self, addresses: Vec<IpAddr>, _: IkePorts) -> anyhow::Result<()> {
+        let taken = addresses.iter().find(|address| self.taken.contains(address));
+        taken.map_or(Ok(()), |address| Err(anyhow::anyhow!("UDP {address} is taken")))
     }
+
+    fn bind_besides(&mut self, _: &BTreeSet<IpAddr>, _: IkePorts) {}
 
     fn bind_missing(&mut self) {}
 

@@ -139,6 +139,21 @@ fn a_node_that_was_away_hears_that_it_has_moved() {
     }
 }
 
+/// It is called at its old address, and calls from all that it has, but what it has by its configuration goes before that.
+#[test]
+fn a_program_at_an_address_of_no_node_keeps_no_node_from_its_new_one() {
+    for (seed, new) in NEW.into_iter().enumerate() {
+        let mut world = protected(3, seed as u64);
+        let (old, other) = (world.hosts[MOVER].address, IpAddr::from([172, 17, 0, 1]));
+        world.hosts[MOVER].kernel.taken = [old, other].into();
+        world.renumber(new);
+        world.know(MOVER, &[other]);
+        world.run(20 * SECOND, None);
+        world.relocate(0, &[new]).unwrap();
+        assert!(world.run_until(240 * SECOND, World::have_one_roster_and_are_protected), "seed {seed}");
+    }
+}
+
 #[test]
 fn only_an_admin_moves_a_node_and_not_to_where_another_one_is() {
     let mut world = protected(3, 1);
