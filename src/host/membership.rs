@@ -596,6 +596,9 @@ impl Membership {
         if !engine.is_introduced(pair, session) {
             return;
         }
+        if self.machines.is_another(line, start) {
+            self.end_elsewhere(now, engine, (pair, line));
+        }
         let is_to_answer = self.machines.note_admitted(now, line, start);
         self.stand_ins.forget(line);
         if !self.near.contains(&pair) {
@@ -610,6 +613,17 @@ impl Membership {
         if self.place_of(line) == Some(pair) {
             self.met.insert(line, pair);
             self.keep_if_moved(now, engine, line);
+        }
+    }
+
+    /// Whoever speaks for the member at its other addresses has to come back, if it is there: that it does says that both
+    /// are.
+    fn end_elsewhere(&self, now: Instant, engine: &mut Engine, (pair, line): (Pair, EntryId)) {
+        for (other, _) in self.kept.iter().filter(|(other, of)| **of == line && **other != pair) {
+            if let Some(posture) = engine.control(*other, Purpose::Control).map(|it| it.posture) {
+                engine.end_control(now, *other);
+                engine.keep_control(now, *other, posture);
+            }
         }
     }
 

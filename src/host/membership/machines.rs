@@ -106,6 +106,11 @@ impl Machines {
         waiting.map(|newcomer| newcomer.since = now).count() > 0
     }
 
+    /// Whether another start was admitted last.
+    pub(super) fn is_another(&self, line: EntryId, start: MachineStart) -> bool {
+        self.admitted.get(&line).is_some_and(|last| *last != start)
+    }
+
     /// Nobody speaks for the member any more.
     pub(super) fn part(&mut self, line: EntryId) {
         self.speaking.remove(&line);

@@ -217,7 +217,8 @@ impl Land {
             }
             while let Some(sent) = node.engine.poll_transmit() {
                 self.sent += 1;
-                let lost = self.rng.random_range(0..100) < self.loss || self.cut.contains(&node.at);
+                let is_away = self.cut.contains(&node.at) || !node.addresses.contains(&sent.local.ip());
+                let lost = self.rng.random_range(0..100) < self.loss || is_away;
                 if !lost {
                     let comes = self.now + MILLISECOND * self.rng.random_range(1..5);
                     self.wire.insert((comes, self.sent), (sent.local, sent.remote, sent.bytes));

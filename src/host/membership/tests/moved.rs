@@ -117,3 +117,31 @@ fn what_is_tried_besides_the_place_of_a_member_is_bounded_and_both_ends_try_the_
     let called: BTreeSet<Pair> = here.iter().take(8).map(|local| Pair { local: *local, ..place }).collect();
     assert!(detours(&land, 1).is_superset(&called) && detours(&land, 1).len() == 16);
 }
+
+/// The member has not come to its new address yet, and its copy calls from another one that it had. The first machine was
+/// paused.
+#[test]
+fn a_copy_at_another_former_address_is_named_as_soon_as_the_first_machine_is_back() {
+    let (roster, lines) = cluster(2);
+    let mut land = Land::new(24, &roster, &lines);
+    land.run(5 * SECOND);
+    for to in [11, 12] {
+        land.relocate((1, lines[1]), address(to));
+        land.nodes[1].addresses = vec![address(1)];
+        land.run(60 * SECOND);
+    }
+    assert!(land.is_one() && land.talks(0, lines[1]));
+    let entries = land.nodes[0].member.roster().in_order();
+    let entries: Vec<Vec<u8>> = entries.map(|entry| entry.octets().to_vec()).collect();
+    let mut kept = Roster::found(&entries[0]).unwrap();
+    kept.merge(entries.iter().map(Vec::as_slice));
+    let (machine, _) = start(1);
+    land.add(1, &kept, lines[1], (machine, [77; 16]));
+    land.nodes[2].addresses = vec![address(11)];
+    land.nodes[1].addresses.clear();
+    assert!(land.run_until(12 * SECOND, |land| land.nodes[2].member.has(lines[0]).is_some()));
+    land.nodes[1].addresses = vec![address(1)];
+    let is_named = |land: &Land| land.nodes[0].member.duplicates(land.now).eq([lines[1]]);
+    assert!(!is_named(&land));
+    assert!(land.run_until(60 * SECOND, is_named));
+}
