@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::alarm::Alarm;
+use crate::host::Seldom;
 
 /// How long one that could not be taken waits for the next attempt: many may wait, and each takes the only place for a
 /// moment.
@@ -20,8 +21,7 @@ pub(super) struct Acceptor {
     /// Given up for a connection when there are no other descriptors, so that `status` is answered even then.
     reserve: Option<OwnedFd>,
     pause: Alarm,
-    /// Whether it has been said that none can be taken.
-    said: bool,
+    failures: Seldom<()>,
 }
 
 impl Acceptor {
@@ -33,7 +33,7 @@ impl Acceptor {
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;
         let reserve = Some(listener.as_fd().try_clone_to_owned()?);
-        Ok(Self { listener, reserve, pause: Alarm::new()?, said: false })
+        Ok(Self { listener, reserve, pause: Alarm::new()?, failures: Seldom::default() })
     }
 
     /// The next connection.
@@ -41,11 +41,7 @@ impl Acceptor {
         self.refill();
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    // Only where there is room again: with none, the next attempt says the same.
-                    self.said &= self.reserve.is_none();
-                    return stream;
-                }
+                Ok((stream, _)) => return stream,
                 // What is given up is for the connection: taken again at once, it would be missing for ever.
                 Err(error) if ran_out(&error) && self.reserve.take().is_some() => {}
                 Err(error) => {
@@ -63,10 +59,13 @@ impl Acceptor {
     }
 
     async fn rest(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.said, true) {
-            tracing::warn!("cannot accept connections on the control socket: {error}; trying again");
-        }
         let now = Instant::now();
+        if let Some(others) = self.failures.note(now, ()) {
+            tracing::warn!(
+                "cannot accept connections on the control socket: {error}; trying again ({others} more like it since the \
+                 last)"
+            );
+        }
         if self.pause.set(now, Some(now + PAUSE)).is_ok() {
             self.pause.ring().await;
         }
